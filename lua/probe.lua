@@ -1,0 +1,29 @@
+#!lua flags=allow-oom
+-- probe: tries every command and the channel that the scripts need, on keys of its own, before a commit needs them half way.
+-- KEYS[1] hash    {tag}:probe:h
+-- KEYS[2] stream  {tag}:probe:s
+-- KEYS[3] zset    {tag}:probe:z
+-- ARGV[1] string  channel to publish an empty message on
+-- ARGV[2] string  the publish command
+-- Returns: OK now(ms) | DENIED command error: the first command that was refused
+-- Publishes: `lc1 probe` on the probe channel.
+-- Atomic because: nobody should see its keys.
+-- @include clock
+local hash, stream, zset = KEYS[1], KEYS[2], KEYS[3]
+local steps = {
+  { 'HSET', hash, 'n', 1 }, { 'HMGET', hash, 'n' }, { 'HGET', hash, 'n' }, { 'HINCRBY', hash, 'n', 1 }, { 'HDEL', hash, 'x' },
+  { 'HGETALL', hash }, { 'PEXPIREAT', hash, 4102444800000 }, { 'PEXPIRE', hash, 60000 }, { 'PERSIST', hash },
+  { 'XADD', stream, 'MAXLEN', 1, '1-0', 'n', 1 }, { 'XRANGE', stream, '-', '+' }, { 'XREVRANGE', stream, '+', '-', 'COUNT', 1 },
+  { 'XLEN', stream }, { 'XTRIM', stream, 'MAXLEN', 1 }, { 'XDEL', stream, '1-0' },
+  { 'ZADD', zset, 1, 'n' }, { 'ZSCORE', zset, 'n' }, { 'ZMSCORE', zset, 'n' }, { 'ZRANGE', zset, 0, 0, 'WITHSCORES' },
+  { 'ZRANGEBYSCORE', zset, '-inf', 1, 'LIMIT', 0, 1 }, { 'ZSCAN', zset, 0 }, { 'ZREM', zset, 'x' }, { 'ZCARD', zset },
+  { 'MEMORY', 'USAGE', hash, 'SAMPLES', 0 }, { ARGV[2], ARGV[1], 'lc1 probe' }, { 'DEL', hash }, { 'DEL', stream }, { 'DEL', zset },
+}
+local denied
+for i = 1, #steps do
+  local reply = redis.pcall(unpack(steps[i]))
+  if type(reply) == 'table' and reply.err and not denied then
+    denied = { 'DENIED', steps[i][1], reply.err }
+  end
+end
+return denied or { 'OK', clock_ms() }

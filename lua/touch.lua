@@ -1,0 +1,46 @@
+#!lua
+-- touch: gives a live context another expiry, without a new version.
+-- KEYS[1] hash    {tag}:c:<id>, the context
+-- KEYS[2] stream  {tag}:l:<id>, its delta log
+-- KEYS[3] zset    {tag}:exp, id by expiry (ms)
+-- KEYS[4] zset    {tag}:use, id by last use (ms)
+-- ARGV[1] string  header, words: op by ttl(ms)|none till(ms)
+-- ARGV[2] string  settings, words: tombstone(ms) grace(ms) publishCommand
+-- ARGV[3] string  id
+-- ARGV[4] string  channel
+-- Returns: TOUCHED version exp(ms, 0 none) | ABSENT | LATE now(ms): this attempt came after its time
+-- Publishes: one `touch` frame on the channel, so that replicas know the new expiry at once.
+-- Atomic because: the field, the index and the native expiry behind it must say the same.
+-- @include clock
+local context, log, exp_index, use_index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local op, by, ttl, till = string.match(ARGV[1], '^(%S+) (%S+) (%S+) (%S+)$')
+local tombstone, grace, publish = string.match(ARGV[2], '^(%S+) (%S+) (%S+)$')
+local id, channel = ARGV[3], ARGV[4]
+
+local now = clock_ms()
+if now > tonumber(till) then
+  return { 'LATE', now }
+end
+local stored = redis.call('HMGET', context, 'v', 'crc', 'exp')
+local version, exp = tonumber(stored[1]), tonumber(stored[3])
+if not version or (exp and exp <= now) then
+  return { 'ABSENT' }
+end
+
+if ttl == 'none' then
+  exp = nil
+  redis.call('HDEL', context, 'exp')
+  redis.call('ZREM', exp_index, id)
+  redis.call('PERSIST', context)
+  redis.call('PERSIST', log)
+else
+  exp = now + tonumber(ttl)
+  redis.call('HSET', context, 'exp', exp)
+  redis.call('ZADD', exp_index, exp, id)
+  redis.call('PEXPIREAT', context, exp + tonumber(grace))
+  redis.call('PEXPIREAT', log, exp + tonumber(tombstone))
+end
+redis.call('ZADD', use_index, now, id)
+redis.call(publish, channel, string.format('lc1 touch %d %s - 0 %d %s %d %s %s %s\n', version, stored[2], version, stored[2], now,
+  exp or '-', op, by))
+return { 'TOUCHED', version, exp or 0 }

@@ -1,0 +1,121 @@
+/**
+ * Runs every check and every suite of tests, one after the other, and ends with one line, `N passed, N failed`. scripts/test calls
+ * it when everything it needs is there.
+ */
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { commandCheck, packageCheck } from './lib/checks.js';
+import { mochaSuite } from './lib/mochaSuite.js';
+import { failed, type Outcome, sentence, skipped, sum } from './lib/outcome.js';
+import { ProcessGroup } from './lib/processGroup.js';
+
+interface Suite {
+  readonly name: string;
+  /** One that is left out by --fast. */
+  readonly slow?: true;
+  /** One without single tests for --grep to choose from. */
+  readonly whole?: true;
+  run(grep: string | undefined): Promise<Outcome>;
+}
+
+const ROOT = join(import.meta.dirname, '..');
+const STRICT = process.env.CI === 'true';
+
+const check = (name: string, ...command: readonly string[]): Suite => ({
+  name,
+  whole: true,
+  run: () => commandCheck(ROOT, command),
+});
+const mocha = (name: string): Suite => ({
+  name,
+  run: (grep) => mochaSuite({ root: ROOT, folders: [`test/${name}`], grep, strict: STRICT }),
+});
+
+const SUITES: readonly Suite[] = [
+  check('typecheck', process.execPath, 'node_modules/typescript/bin/tsc', '-p', '.'),
+  check('lint', process.execPath, 'node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings', '.'),
+  check('layers', process.execPath, '--import', 'tsx', 'scripts/checkLayers.ts'),
+  check('lua-headers', process.execPath, '--import', 'tsx', 'scripts/checkLua.ts'),
+  check('build', 'npm', 'run', '--silent', 'build'),
+  { name: 'package', whole: true, run: async () => packageCheck(ROOT) },
+  mocha('types'),
+  mocha('unit'),
+  mocha('property'),
+  mocha('lua'),
+  mocha('start'),
+  mocha('integration'),
+  { ...mocha('chaos'), slow: true },
+  { name: 'containers', slow: true, run: containers },
+];
+
+/** The integration tests against a Redis in a container, and what only a container shows. */
+async function containers(grep: string | undefined): Promise<Outcome> {
+  try {
+    execFileSync('docker', ['info'], { stdio: 'ignore', timeout: 30_000 });
+  } catch {
+    return (STRICT ? failed : skipped)('no Docker engine answers: start one (docker info tells) for the tests in containers');
+  }
+  return mochaSuite({
+    root: ROOT,
+    folders: ['test/containers', 'test/integration'],
+    require: ['test/containers/setup.ts'],
+    grep,
+    // Its helper image may not be there to pull, and every container is stopped by the test that started it.
+    env: { TESTCONTAINERS_RYUK_DISABLED: 'true' },
+    strict: STRICT,
+  });
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    options: { fast: { type: 'boolean', default: false }, grep: { type: 'string' } },
+    allowPositionals: true,
+  });
+  const unknown = positionals.filter((name) => !SUITES.some((suite) => suite.name === name));
+  if (unknown.length > 0) {
+    console.error(`There is no suite ${unknown.join(', ')}; there are: ${SUITES.map(({ name }) => name).join(', ')}.`);
+    return 2;
+  }
+  const chosen = SUITES.filter(
+    (suite) =>
+      (positionals.length === 0 ? !(values.fast && suite.slow) : positionals.includes(suite.name)) &&
+      !(values.grep !== undefined && suite.whole),
+  );
+
+  const results: { readonly name: string; readonly seconds: string; readonly outcome: Outcome }[] = [];
+  for (const { name, run } of chosen) {
+    console.log(`\n=== ${name}`);
+    const begun = performance.now();
+    const outcome = await run(values.grep).catch((error: unknown) => failed(String(error)));
+    const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+    results.push({ name, seconds, outcome });
+    console.log(`--- ${name}: ${sentence(outcome)} in ${seconds} s`);
+  }
+  return report(results);
+}
+
+function report(results: readonly { readonly name: string; readonly seconds: string; readonly outcome: Outcome }[]): number {
+  const total = sum(results.map(({ outcome }) => outcome));
+  console.log('\n=== all');
+  for (const { name, seconds, outcome } of results) {
+    console.log(`${outcome.failed > 0 ? '✗' : '✓'} ${name.padEnd(12)} ${seconds.padStart(6)} s   ${sentence(outcome)}`);
+    for (const note of outcome.notes) console.log(`    ${outcome.failed > 0 ? '✗' : '-'} ${note}`);
+  }
+  if (total.passed + total.failed === 0) console.log('No test ran.');
+  console.log(sentence(total));
+  return total.failed > 0 || total.passed === 0 ? 1 : 0;
+}
+
+for (const [signal, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const) {
+  process.once(signal, () => {
+    ProcessGroup.killAll();
+    process.exit(code);
+  });
+}
+
+process.exitCode = await main();

@@ -1,0 +1,44 @@
+import { Command } from 'commander';
+import { formatBytes } from '../../core/units.js';
+import { withHelp } from '../help.js';
+import { count, table } from '../output.js';
+import { globalFlags, type Session, withStore } from '../session.js';
+
+export function statsCommand(signal: AbortSignal): Command {
+  const command = new Command('stats')
+    .description('Show the accounts of a namespace: contexts, real bytes in Redis, commits')
+    .action((_flags: object, self: Command) => withStore(globalFlags(self), signal, stats));
+  return withHelp(command, {
+    examples: [
+      ['lukhas-context stats', 'a line for each shard'],
+      ['lukhas-context stats --json', '{"namespace":"default","shards":[...]}'],
+    ],
+  });
+}
+
+async function stats({ store, output }: Session): Promise<undefined> {
+  const { namespace, shards } = await store.stats();
+  if (output.json) {
+    output.document({ namespace, shards });
+    return;
+  }
+  const sum = (of: 'contexts' | 'bytes' | 'indexBytes' | 'commits'): number =>
+    shards.reduce((total, shard) => total + shard[of], 0);
+  const row = (name: string, contexts: number, bytes: number, indexBytes: number, commits: number): string[] => [
+    name,
+    count(contexts),
+    formatBytes(bytes),
+    formatBytes(indexBytes),
+    count(commits),
+  ];
+  output.line(
+    table(
+      output,
+      ['SHARD', '>CONTEXTS', '>MEMORY', '>INDEXES', '>COMMITS'],
+      [
+        ...shards.map((shard) => row(String(shard.shard), shard.contexts, shard.bytes, shard.indexBytes, shard.commits)),
+        ...(shards.length > 1 ? [row('all', sum('contexts'), sum('bytes'), sum('indexBytes'), sum('commits'))] : []),
+      ],
+    ),
+  );
+}

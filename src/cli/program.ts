@@ -1,0 +1,51 @@
+import { Command, Option } from 'commander';
+import { deleteCommand } from './commands/delete.js';
+import { demoCommand } from './commands/demo.js';
+import { doctorCommand } from './commands/doctor.js';
+import { getCommand } from './commands/get.js';
+import { historyCommand } from './commands/history.js';
+import { inspectCommand } from './commands/inspect.js';
+import { listCommand } from './commands/list.js';
+import { patchCommand } from './commands/patch.js';
+import { setCommand } from './commands/set.js';
+import { statsCommand } from './commands/stats.js';
+import { touchCommand } from './commands/touch.js';
+import { verifyCommand } from './commands/verify.js';
+import { watchCommand } from './commands/watch.js';
+import { withHelp } from './help.js';
+import { packageVersion } from './packageRoot.js';
+import { DEFAULT_NAMESPACE, DEFAULT_REDIS } from './session.js';
+
+/** The whole command line. It throws instead of exiting, and prints nothing but help and version by itself. */
+export function createProgram(signal: AbortSignal): Command {
+  const program = new Command('lukhas-context')
+    .description('JSON contexts that many app instances share through Redis')
+    .version(packageVersion(), '--version', 'print the version')
+    .helpOption('-h, --help', 'show help')
+    .addOption(new Option('--redis <url>', `Redis, redis:// or rediss:// (default: ${DEFAULT_REDIS})`).env('REDIS_URL'))
+    .addOption(
+      new Option('--namespace <name>', `namespace of the contexts (default: ${DEFAULT_NAMESPACE})`).env('LUKHAS_NAMESPACE'),
+    )
+    .option('--timeout <duration>', 'limit of the connection and of each call: ms, or as in 500ms, 10s')
+    .option('--json', 'print JSON; errors too, as {"error":{...}} on stderr')
+    .option('--verbose', 'log to stderr, and print stacks of errors')
+    .configureHelp({ showGlobalOptions: true })
+    // Failures are printed in one place, src/cli/failure.ts.
+    .configureOutput({ outputError: () => {} })
+    .exitOverride();
+  // biome-ignore format: the order of the help
+  const commands = [
+    getCommand, setCommand, patchCommand, deleteCommand, touchCommand, listCommand, watchCommand,
+    historyCommand, inspectCommand, verifyCommand, statsCommand, doctorCommand, demoCommand,
+  ];
+  for (const create of commands) program.addCommand(create(signal).copyInheritedSettings(program));
+  return withHelp(program, {
+    examples: [
+      [`lukhas-context set user-42 '{"turns":[]}' --ttl 1h`, 'write a context'],
+      ['lukhas-context get user-42', 'read it'],
+      ['lukhas-context watch user-42 --json', 'follow its changes'],
+      ['lukhas-context doctor --redis redis://cache:6379', 'look whether a Redis server is fit'],
+      ['lukhas-context demo', 'four processes sharing real documents'],
+    ],
+  });
+}

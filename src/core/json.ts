@@ -1,0 +1,316 @@
+/// <reference lib="es2024.string" />
+/**
+ * What a context can hold: JSON values, checked, copied and frozen once at the border, so that everything behind it can share
+ * them without fear. Refuses what JSON cannot hold, naming the place; never guesses.
+ */
+import { ContextError } from './errors.js';
+import { formatPointer } from './pointer.js';
+
+/** A JSON value as the store hands it out: immutable. */
+export type JsonValue = null | boolean | number | string | JsonArray | JsonObject;
+export type JsonArray = readonly JsonValue[];
+export type JsonObject = { readonly [key: string]: JsonValue };
+
+/** Containers inside one another that a value may have, unless said otherwise. */
+export const DEFAULT_MAX_DEPTH = 256;
+/** The most that can be asked for: values are walked by recursion here, and in `JSON.stringify`. */
+export const MAX_DEPTH = 1000;
+/** The smallest container takes two bytes, so no document within 8 MiB has more; objects referenced over and over can. */
+const MAX_CONTAINERS = (8 * 1024 * 1024) / 2;
+
+export interface NormalizeOptions {
+  /** Containers inside one another, 0 to {@link MAX_DEPTH}. A scalar has depth 0, `[]` has 1. @defaultValue {@link DEFAULT_MAX_DEPTH} */
+  readonly maxDepth?: number;
+  /**
+   * A value that came out of this module, normalized with the same `maxDepth`. What `value` shares with it is shared with the
+   * result: a container found under the same key of the same parent (in an array: any container of the corresponding array) is
+   * trusted without being walked. Trust stops there because then the depth is the same one that was checked before: a container
+   * that was moved elsewhere is walked again. Containers that are equal place by place to those of `base` become them as well.
+   */
+  readonly base?: JsonValue;
+}
+
+/**
+ * A deeply frozen plain copy of what `JSON.stringify` sees in `value`: `toJSON` is called, properties that are `undefined` and
+ * symbol keys are left out, `-0` is `0`, the order of keys stays. Accessors are read once; what they or a `toJSON` throw passes
+ * through unchanged.
+ *
+ * @throws {@link ContextError} `INVALID_VALUE` with the pointer of the place: `undefined` as the value or in an array, array
+ * holes, functions, symbols, BigInt, NaN, infinities, cycles, lone surrogates in strings or keys, and instances of classes
+ * (Map, Set, boxed primitives…) that have no `toJSON`. `LIMIT_EXCEEDED`: deeper than `maxDepth`, or more than 4,194,304 containers.
+ */
+export function normalize(value: unknown, options: NormalizeOptions = {}): JsonValue {
+  const maxDepth = options.maxDepth ?? DEFAULT_MAX_DEPTH;
+  if (!(Number.isInteger(maxDepth) && maxDepth >= 0 && maxDepth <= MAX_DEPTH)) {
+    throw new ContextError('INVALID_OPTION', `maxDepth: ${maxDepth} is not a whole number from 0 to ${MAX_DEPTH}`);
+  }
+  const walk: Walk = { maxDepth, path: [], open: [], containers: 0 };
+  if (options.base !== undefined && value === options.base) return options.base;
+  return copyValue(resolve(value, '', walk, 0), options.base, 0, walk);
+}
+
+interface Walk {
+  readonly maxDepth: number;
+  /** Keys from the root to the place at hand; entries past the current depth are leftovers. */
+  readonly path: (string | number)[];
+  /** The containers being copied, outermost first. */
+  readonly open: object[];
+  containers: number;
+}
+
+/** What stands in for `value` in JSON: what its `toJSON` answers, or itself. */
+function resolve(value: unknown, key: string, walk: Walk, depth: number): unknown {
+  const kind = typeof value;
+  if ((kind !== 'object' || value === null) && kind !== 'bigint' && kind !== 'function') return value;
+  const toJSON: unknown = (value as { toJSON?: unknown }).toJSON;
+  if (typeof toJSON !== 'function') return value;
+  if (walk.open.length > walk.maxDepth) tooDeep(walk, depth);
+  return toJSON.call(value, key);
+}
+
+function copyValue(value: unknown, base: JsonValue | undefined, depth: number, walk: Walk): JsonValue {
+  switch (typeof value) {
+    case 'string':
+      if (!value.isWellFormed())
+        refuse(walk, depth, 'is a string with a lone surrogate, which UTF-8 cannot carry; use toWellFormed()');
+      return value;
+    case 'number':
+      if (!Number.isFinite(value)) refuse(walk, depth, `is ${value}, which JSON cannot hold; use null or a string`);
+      return value + 0;
+    case 'boolean':
+      return value;
+    case 'object':
+      return value === null ? null : copyContainer(value, base, depth, walk);
+    case 'undefined':
+      return refuse(walk, depth, 'is undefined, which JSON cannot hold; use null');
+    case 'bigint':
+      return refuse(walk, depth, 'is a BigInt, which JSON cannot hold; use a string');
+    default:
+      return refuse(walk, depth, `is a ${typeof value}, which JSON cannot hold; leave it out`);
+  }
+}
+
+function copyContainer(value: object, base: JsonValue | undefined, depth: number, walk: Walk): JsonValue {
+  if (depth >= walk.maxDepth) tooDeep(walk, depth);
+  if (walk.open.includes(value)) refuse(walk, depth, 'contains itself (a cycle), which JSON cannot hold');
+  if (++walk.containers > MAX_CONTAINERS) {
+    throw new ContextError(
+      'LIMIT_EXCEEDED',
+      `the value has more than ${MAX_CONTAINERS} arrays and objects, more than fit into any context; is one referenced over and over?`,
+      { pointer: formatPointer(walk.path.slice(0, depth)), limit: `containers ${MAX_CONTAINERS}` },
+    );
+  }
+  walk.open.push(value);
+  const copy = Array.isArray(value)
+    ? copyArray(value, Array.isArray(base) ? base : undefined, depth, walk)
+    : copyObject(value, isObject(base) ? base : undefined, depth, walk);
+  walk.open.pop();
+  return copy;
+}
+
+function copyArray(value: readonly unknown[], base: JsonArray | undefined, depth: number, walk: Walk): JsonArray {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  // an array of another realm has another Array.prototype, but that is an array as well
+  if (prototype !== Array.prototype && !Array.isArray(prototype))
+    refuse(walk, depth, `is ${nameInstance(value)}; turn it into plain JSON first`);
+  const length = value.length;
+  const fromEnd = base === undefined ? 0 : base.length - length;
+  let same = fromEnd === 0 && base !== undefined;
+  let known: Set<unknown> | undefined;
+  const copy: unknown[] = [...value];
+  for (let index = 0; index < length; index++) {
+    const given = copy[index];
+    if (base !== undefined && typeof given === 'object' && given !== null) {
+      if (given === base[index]) continue;
+      if (given === base[index + fromEnd]) {
+        same = false;
+        continue;
+      }
+      // where the next one is in its place this one is new, and the set, which costs, is not needed
+      const next = copy[index + 1];
+      const inPlace =
+        index + 1 === length || (typeof next === 'object' && (next === base[index + 1] || next === base[index + 1 + fromEnd]));
+      if (known === undefined && !inPlace) known = new Set(base);
+      if (known?.has(given) === true) {
+        same = false;
+        continue;
+      }
+    }
+    walk.path[depth] = index;
+    const child = resolve(given, String(index), walk, depth + 1);
+    if (child === undefined) {
+      refuse(
+        walk,
+        depth + 1,
+        index in value ? 'is undefined, which JSON cannot hold; use null' : 'is a hole in an array; use null',
+      );
+    }
+    const before = base?.[index];
+    const result = copyValue(child, before, depth + 1, walk);
+    same &&= result === before;
+    copy[index] = result;
+  }
+  return same && base !== undefined ? base : Object.freeze(copy as JsonValue[]);
+}
+
+function copyObject(value: object, base: JsonObject | undefined, depth: number, walk: Walk): JsonObject {
+  if (!isPlain(value)) {
+    refuse(
+      walk,
+      depth,
+      `is ${nameInstance(value)} without a toJSON method, which JSON cannot hold; turn it into plain JSON first`,
+    );
+  }
+  const source = value as Readonly<Record<string, unknown>>;
+  const copy: Record<string, JsonValue> = {};
+  let same = base !== undefined;
+  for (const key of Object.keys(source)) {
+    const given = source[key];
+    walk.path[depth] = key;
+    // a key of Object.prototype would be found in every base
+    const before = base === undefined || (INHERITED.has(key) && !Object.hasOwn(base, key)) ? undefined : base[key];
+    if (given === before && typeof given === 'object' && given !== null) {
+      setKey(copy, key, given as JsonValue);
+      continue;
+    }
+    const child = resolve(given, key, walk, depth + 1);
+    if (child === undefined) continue;
+    if (!key.isWellFormed())
+      refuse(walk, depth + 1, 'has a key with a lone surrogate, which UTF-8 cannot carry; use toWellFormed()');
+    const result = copyValue(child, before, depth + 1, walk);
+    same &&= result === before;
+    setKey(copy, key, result);
+  }
+  return same && base !== undefined && sameKeys(copy, base) ? base : Object.freeze(copy);
+}
+
+function sameKeys(a: JsonObject, b: JsonObject): boolean {
+  const keys = Object.keys(a);
+  const others = Object.keys(b);
+  return keys.length === others.length && keys.every((key, index) => key === others[index]);
+}
+
+/** A set, because `in` takes five times as long. */
+const INHERITED: ReadonlySet<string> = new Set(Object.getOwnPropertyNames(Object.prototype));
+
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype === Object.prototype || prototype === null) return true;
+  // the Object.prototype of another realm (a vm context, a test runner's sandbox)
+  return (
+    typeof prototype === 'object' &&
+    Object.getPrototypeOf(prototype) === null &&
+    Object.hasOwn(prototype as object, 'isPrototypeOf')
+  );
+}
+
+function nameInstance(value: object): string {
+  const name: unknown = (value as { constructor?: { name?: unknown } }).constructor?.name;
+  return typeof name === 'string' && name !== '' && name !== 'Object' ? `an instance of ${name}` : 'an object of a class';
+}
+
+function refuse(walk: Walk, depth: number, problem: string): never {
+  const pointer = formatPointer(walk.path.slice(0, depth));
+  const place = pointer === '' ? 'the value itself' : `the value at ${JSON.stringify(pointer)}`;
+  throw new ContextError('INVALID_VALUE', `${place} ${problem}`, { pointer });
+}
+
+function tooDeep(walk: Walk, depth: number): never {
+  const pointer = formatPointer(walk.path.slice(0, depth));
+  throw new ContextError(
+    'LIMIT_EXCEEDED',
+    `the value is nested deeper than ${walk.maxDepth} levels (at ${JSON.stringify(pointer)}); flatten it, or raise the depth limit`,
+    { pointer, limit: `depth ${walk.maxDepth}` },
+  );
+}
+
+/** True for a JSON object: neither an array nor a scalar. */
+export function isObject(value: JsonValue | undefined): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** True for an array or object. */
+export function isContainer(value: JsonValue | undefined): value is JsonArray | JsonObject {
+  return typeof value === 'object' && value !== null;
+}
+
+/** The own member `key` of `object`, or `undefined`: nothing of `Object.prototype` shows. */
+export function ownKey(object: JsonObject, key: string): JsonValue | undefined {
+  return Object.hasOwn(object, key) ? object[key] : undefined;
+}
+
+/**
+ * Sets an own member of an object that is still being built. Assigning to `__proto__` would set the prototype, and assigning to
+ * other names of `Object.prototype` fails where that is frozen.
+ */
+export function setKey(object: Record<string, JsonValue>, key: string, value: JsonValue): void {
+  if (INHERITED.has(key)) Object.defineProperty(object, key, { value, writable: true, enumerable: true, configurable: true });
+  else object[key] = value;
+}
+
+/** A copy of `object` that can be changed, without the member `except` where one is named; the other members are shared. */
+export function copyMembers(object: JsonObject, except?: string): Record<string, JsonValue> {
+  if (except === undefined) return { ...object };
+  const copy: Record<string, JsonValue> = {};
+  for (const key of Object.keys(object)) if (key !== except) setKey(copy, key, object[key] as JsonValue);
+  return copy;
+}
+
+/** A frozen copy of `object` in which `key` is `value`: in its place where it was there, else at the end. */
+export function withKey(object: JsonObject, key: string, value: JsonValue): JsonObject {
+  const copy = copyMembers(object);
+  setKey(copy, key, value);
+  return Object.freeze(copy);
+}
+
+/** A frozen copy of `object` without `key`. */
+export function withoutKey(object: JsonObject, key: string): JsonObject {
+  return Object.freeze(copyMembers(object, key));
+}
+
+/** Deeper than this, freezing goes on without recursion. */
+const RECURSION = 500;
+
+/**
+ * `JSON.parse`, deeply frozen. `__proto__` is an ordinary member. Any depth.
+ *
+ * @throws SyntaxError as `JSON.parse` does.
+ */
+export function parseFrozen(text: string): JsonValue {
+  const value = JSON.parse(text) as JsonValue;
+  if (isContainer(value)) freeze(value, 0);
+  return value;
+}
+
+/** Freezes `value` with all that is in it, in place, and returns it. Parts that are frozen already are walked too. Any depth. */
+export function deepFreeze(value: JsonValue): JsonValue {
+  if (isContainer(value)) freeze(value, 0);
+  return value;
+}
+
+function freeze(container: JsonArray | JsonObject, depth: number): void {
+  if (depth > RECURSION) {
+    freezeIteratively(container);
+    return;
+  }
+  if (Array.isArray(container)) {
+    for (let index = 0; index < container.length; index++) {
+      const child: JsonValue = container[index];
+      if (typeof child === 'object' && child !== null) freeze(child, depth + 1);
+    }
+  } else {
+    for (const key in container) {
+      const child = (container as JsonObject)[key];
+      if (typeof child === 'object' && child !== null) freeze(child, depth + 1);
+    }
+  }
+  Object.freeze(container);
+}
+
+function freezeIteratively(root: JsonArray | JsonObject): void {
+  const pending: (JsonArray | JsonObject)[] = [root];
+  for (let container = pending.pop(); container !== undefined; container = pending.pop()) {
+    for (const child of Object.values(container)) if (isContainer(child)) pending.push(child);
+    Object.freeze(container);
+  }
+}

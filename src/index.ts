@@ -1,0 +1,8 @@
+/** lukhas-context: JSON contexts that many app instances share through Redis. */
+export { ContextError, type ContextErrorDetails, ERROR_CODES, type ErrorCode, isContextError } from './core/errors.js';
+export type { JsonArray, JsonObject, JsonValue } from './core/json.js';
+export type { Patch, PatchOperation } from './core/patch.js';
+export { type ContextKeyNames, ContextStore } from './store/ContextStore.js';
+export type { DiagnosisCheck, DiagnosisReport } from './store/diagnose.js';
+export type { StoreOptions } from './store/options.js';
+export type * from './store/types.js';

@@ -1,0 +1,316 @@
+/**
+ * The two connections of a store: one for commands, auto-pipelined, one for subscriptions. It owns them from `open` to `close`.
+ *
+ * Nothing waits for ever here: each command has a timeout, a connection that stays silent past it is made anew, and while there is
+ * no connection a call waits for one only as long as its own time allows. ioredis neither queues nor resends for us: a command
+ * whose reply was lost may have been executed, and only the caller knows whether asking again is harmless.
+ */
+import { Redis, type RedisOptions } from 'ioredis';
+import { ContextError, isContextError } from '../core/errors.js';
+import { RedisClock } from '../core/RedisClock.js';
+import { isNoScript, toContextError } from './redisErrors.js';
+import { type ScriptName, script } from './scripts.js';
+
+type ClientOptions = Omit<RedisOptions, 'replyMapping'>;
+export type RedisTarget = string | ClientOptions | Redis;
+export type ConnectionName = 'commands' | 'subscriptions';
+
+export interface ConnectionListener {
+  up(connection: ConnectionName): void;
+  down(connection: ConnectionName, reason: string): void;
+}
+
+export interface ConnectionOptions {
+  readonly target: RedisTarget;
+  /** How long one attempt of a command may take, ms. */
+  readonly attemptTimeoutMs: number;
+  readonly clientName: string;
+}
+
+/** Time and signal of a call, whatever number of attempts it takes. */
+export interface Deadline {
+  /** Monotonic time (`performance.now()`) at which it ends. */
+  readonly at: number;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** A script's argument or a command's. */
+export type Argument = string | number | Buffer;
+
+const RECONNECT_MAX_MS = 1000;
+
+function clientOptions(options: ConnectionOptions, name: ConnectionName): ClientOptions {
+  return {
+    lazyConnect: true,
+    connectionName: `${options.clientName}:${name}`,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    autoResubscribe: false,
+    maxRetriesPerRequest: 0,
+    enableAutoPipelining: name === 'commands',
+    connectTimeout: Math.max(options.attemptTimeoutMs, 500),
+    keepAlive: 10_000,
+    retryStrategy: (attempt) =>
+      Math.round(Math.min(RECONNECT_MAX_MS, 20 * 2 ** Math.min(attempt, 6)) * (0.75 + Math.random() / 2)),
+  };
+}
+
+function makeClient(options: ConnectionOptions, name: ConnectionName): Redis {
+  const { target } = options;
+  const ours = clientOptions(options, name);
+  if (typeof target === 'string') return new Redis(target, ours);
+  // a prefix would come between a key and its hash tag
+  const plain = { ...ours, keyPrefix: '' };
+  return target instanceof Redis ? target.duplicate(plain) : new Redis({ ...target, ...plain });
+}
+
+/** One ioredis client with what is known of its health. */
+class Link {
+  readonly client: Redis;
+  lastError: Error | null = null;
+  up = false;
+
+  constructor(client: Redis, name: ConnectionName, listener: ConnectionListener) {
+    this.client = client;
+    client.on('error', (error: Error) => {
+      this.lastError = error;
+    });
+    client.on('ready', () => {
+      this.lastError = null;
+      this.up = true;
+      listener.up(name);
+    });
+    client.on('close', () => {
+      if (!this.up) return;
+      this.up = false;
+      listener.down(name, this.lastError?.message ?? 'the connection was closed');
+    });
+  }
+
+  /** Bytes received so far: a silent connection shows in it. */
+  get received(): number {
+    return (this.client as unknown as { stream?: { bytesRead?: number } }).stream?.bytesRead ?? 0;
+  }
+}
+
+export class RedisConnection {
+  readonly clock = new RedisClock();
+  readonly #options: ConnectionOptions;
+  readonly #commands: Link;
+  readonly #subscriptions: Link;
+  readonly #waiting = new Set<() => void>();
+  #closed = false;
+
+  constructor(options: ConnectionOptions, listener: ConnectionListener) {
+    this.#options = options;
+    const wake: ConnectionListener = {
+      up: (name) => {
+        for (const check of this.#waiting) check();
+        listener.up(name);
+      },
+      down: (name, reason) => listener.down(name, reason),
+    };
+    this.#commands = new Link(makeClient(options, 'commands'), 'commands', wake);
+    this.#subscriptions = new Link(makeClient(options, 'subscriptions'), 'subscriptions', wake);
+    for (const { client } of [this.#commands, this.#subscriptions]) {
+      client.on('error', () => {
+        for (const check of this.#waiting) check();
+      });
+    }
+  }
+
+  /** The client for subscriptions; {@link Subscriptions} is its only user. */
+  get subscriber(): Redis {
+    return this.#subscriptions.client;
+  }
+
+  get commandsUp(): boolean {
+    return this.#commands.up;
+  }
+
+  get subscriptionsUp(): boolean {
+    return this.#subscriptions.up;
+  }
+
+  get attemptTimeoutMs(): number {
+    return this.#options.attemptTimeoutMs;
+  }
+
+  deadline(timeoutMs: number, signal?: AbortSignal): Deadline {
+    return { at: performance.now() + timeoutMs, timeoutMs, signal };
+  }
+
+  /** Starts both connections and waits for the first. @throws ContextError `CONNECTION`, `AUTH`, `UNSUPPORTED_SERVER` */
+  async open(deadline: Deadline): Promise<void> {
+    for (const { client } of [this.#commands, this.#subscriptions]) client.connect().catch(() => {});
+    await this.ready(deadline, 'connect');
+  }
+
+  /** Resolves at once where the command connection stands; otherwise waits for it as long as the call has time. */
+  async ready(deadline: Deadline, doing: string): Promise<void> {
+    this.check(deadline, doing);
+    if (this.#commands.up) return;
+    await new Promise<void>((resolve, reject) => {
+      const { signal } = deadline;
+      const settle = (error?: ContextError): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(check);
+        signal?.removeEventListener('abort', check);
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      const check = (): void => {
+        if (this.#commands.up) settle();
+        else if (this.#closed || signal?.aborted === true) settle(this.#ended(deadline, doing));
+        else {
+          const error = this.#commands.lastError;
+          const mapped = error === null ? null : toContextError(error, doing);
+          if (mapped !== null && mapped.code === 'AUTH') settle(mapped);
+        }
+      };
+      const timer = setTimeout(() => settle(this.#unreachable(deadline, doing)), Math.max(0, deadline.at - performance.now()));
+      signal?.addEventListener('abort', check, { once: true });
+      this.#waiting.add(check);
+      check();
+    });
+  }
+
+  /** @throws ContextError `CLOSED`, `ABORTED`, `TIMEOUT` where the call has ended already. */
+  check(deadline: Deadline, doing: string): void {
+    if (this.#closed || deadline.signal?.aborted === true || performance.now() >= deadline.at) throw this.#ended(deadline, doing);
+  }
+
+  /**
+   * One attempt of one command. A reply that does not come within the attempt's time rejects with `TIMEOUT`; it may still be executed.
+   * `run` must send exactly one command, or several in the same tick (they share a pipeline).
+   */
+  async attempt<T>(deadline: Deadline, doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
+    if (!this.#commands.up) await this.ready(deadline, doing);
+    return this.#bounded(this.#commands, deadline, doing, run(this.#commands.client));
+  }
+
+  /** Like {@link attempt}, on the connection for subscriptions. */
+  async attemptOnSubscriber<T>(deadline: Deadline, doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
+    this.check(deadline, doing);
+    return this.#bounded(this.#subscriptions, deadline, doing, run(this.#subscriptions.client));
+  }
+
+  /** One attempt of a script; a flushed script cache is filled again (the server has executed nothing then). */
+  runScript<T>(deadline: Deadline, name: ScriptName, keys: readonly string[], args: readonly Argument[]): Promise<T> {
+    const { sha, readOnly } = script(name);
+    return this.#withScript(deadline, name, (client) =>
+      readOnly ? client.evalsha_ro(sha, keys.length, ...keys, ...args) : client.evalsha(sha, keys.length, ...keys, ...args),
+    ) as Promise<T>;
+  }
+
+  /** Like {@link runScript}, for a read-only script that answers an array of bytes. */
+  runScriptForBytes(
+    deadline: Deadline,
+    name: ScriptName,
+    keys: readonly string[],
+    args: readonly Argument[],
+  ): Promise<(Buffer | null)[]> {
+    const { sha } = script(name);
+    return this.#withScript(deadline, name, (client) =>
+      client.callBuffer('EVALSHA_RO', sha, keys.length, ...keys, ...args),
+    ) as Promise<(Buffer | null)[]>;
+  }
+
+  async loadScript(deadline: Deadline, name: ScriptName): Promise<void> {
+    const { source } = script(name);
+    await this.attempt(deadline, `load script ${name}`, (client) => client.script('LOAD', source));
+  }
+
+  /** Asks Redis for its time and takes it into the clock. */
+  async syncClock(deadline: Deadline): Promise<void> {
+    const sentAt = performance.now();
+    const [seconds, micros] = await this.attempt(deadline, 'read the clock', (client) => client.time());
+    this.clock.observe(sentAt, performance.now(), Number(seconds) * 1000 + Math.floor(Number(micros) / 1000));
+  }
+
+  /** Drops a connection that does not answer; it is made again by itself. */
+  reset(connection: ConnectionName, reason: string): void {
+    const link = connection === 'commands' ? this.#commands : this.#subscriptions;
+    link.lastError = new Error(reason);
+    if (!this.#closed) link.client.disconnect(true);
+  }
+
+  /** Ends both connections; replies that are outstanding are waited for, up to one attempt's time. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const check of this.#waiting) check();
+    await Promise.all(
+      [this.#commands, this.#subscriptions].map(async ({ client, up }) => {
+        if (up) await Promise.race([client.quit().catch(() => {}), pause(this.#options.attemptTimeoutMs)]);
+        client.disconnect();
+      }),
+    );
+  }
+
+  async #withScript(deadline: Deadline, name: ScriptName, call: (client: Redis) => Promise<unknown>): Promise<unknown> {
+    try {
+      return await this.attempt(deadline, name, call);
+    } catch (error) {
+      if (!isContextError(error) || !isNoScript(error.details.cause)) throw error;
+      await this.loadScript(deadline, name);
+      return this.attempt(deadline, name, call);
+    }
+  }
+
+  async #bounded<T>(link: Link, deadline: Deadline, doing: string, reply: Promise<T>): Promise<T> {
+    const left = Math.min(this.#options.attemptTimeoutMs, deadline.at - performance.now());
+    const received = link.received;
+    return new Promise<T>((resolve, reject) => {
+      const { signal } = deadline;
+      const done = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', abort);
+      };
+      const abort = (): void => {
+        done();
+        reject(this.#ended(deadline, doing));
+      };
+      const timer = setTimeout(() => {
+        done();
+        // not a byte since the attempt began: the connection hangs
+        if (link.received === received) {
+          this.reset(link === this.#commands ? 'commands' : 'subscriptions', `no answer within ${Math.round(left)} ms`);
+        }
+        reject(new ContextError('TIMEOUT', `${doing}: Redis did not answer within ${Math.round(left)} ms`));
+      }, left);
+      signal?.addEventListener('abort', abort, { once: true });
+      reply.then(
+        (value) => {
+          done();
+          resolve(value);
+        },
+        (error: unknown) => {
+          done();
+          reject(toContextError(error, doing));
+        },
+      );
+    });
+  }
+
+  #ended(deadline: Deadline, doing: string): ContextError {
+    if (this.#closed) return new ContextError('CLOSED', `${doing}: the store is closed; open another with ContextStore.connect`);
+    if (deadline.signal?.aborted === true) {
+      return new ContextError('ABORTED', `${doing}: the signal was aborted`, { cause: deadline.signal.reason });
+    }
+    return this.#unreachable(deadline, doing);
+  }
+
+  #unreachable(deadline: Deadline, doing: string): ContextError {
+    const error = this.#commands.lastError;
+    if (this.#commands.up) return new ContextError('TIMEOUT', `${doing}: not done within ${deadline.timeoutMs} ms`);
+    const mapped = error === null ? null : toContextError(error, doing);
+    if (mapped !== null && mapped.code !== 'REDIS_ERROR' && mapped.code !== 'CONNECTION') return mapped;
+    const why = error?.message === undefined || error.message === '' ? 'no connection' : error.message;
+    const message = `${doing}: Redis could not be reached within ${deadline.timeoutMs} ms (${why}); check that it runs and the URL is right`;
+    return new ContextError('CONNECTION', message, { cause: error });
+  }
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref());

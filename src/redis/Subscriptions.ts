@@ -1,0 +1,123 @@
+/**
+ * Channels on the one subscription connection, counted by use. After a reconnect every wanted channel is subscribed again before
+ * `restored` is told: what was published meanwhile is lost, so whoever listens compares versions then.
+ */
+import type { Redis } from 'ioredis';
+import type { RedisConnection } from './RedisConnection.js';
+
+export type MessageHandler = (message: Buffer) => void;
+
+/** Channels in one SUBSCRIBE. */
+const BATCH = 512;
+
+export class Subscriptions {
+  readonly #connection: RedisConnection;
+  readonly #handlers = new Map<string, MessageHandler>();
+  readonly #restored: () => void;
+  #confirmed = false;
+  #flush: Promise<void> | null = null;
+  #removed: string[] = [];
+  /** Channels confirmed on the present connection. */
+  #active = new Set<string>();
+
+  constructor(connection: RedisConnection, restored: () => void) {
+    this.#connection = connection;
+    this.#restored = restored;
+    connection.subscriber.on('messageBuffer', (channel: Buffer, message: Buffer) => {
+      this.#handlers.get(channel.toString())?.(message);
+    });
+    connection.subscriber.on('ready', () => void this.#restore());
+    connection.subscriber.on('close', () => {
+      this.#confirmed = false;
+    });
+    if (connection.subscriptionsUp) this.#confirmed = true;
+  }
+
+  /** True while the connection stands and every wanted channel was confirmed on it. */
+  get up(): boolean {
+    return this.#confirmed && this.#connection.subscriptionsUp;
+  }
+
+  get channels(): number {
+    return this.#handlers.size;
+  }
+
+  /**
+   * Subscribes; resolves when Redis has confirmed it. While the connection is down it resolves at once: the channel is subscribed with
+   * all others when it is back, and `restored` follows.
+   */
+  async subscribe(channel: string, handler: MessageHandler): Promise<void> {
+    this.#handlers.set(channel, handler);
+    if (!this.up || this.#active.has(channel)) return;
+    // all that are asked for in one tick share one command
+    this.#flush ??= Promise.resolve().then(() => {
+      this.#flush = null;
+      return this.#subscribeMissing();
+    });
+    await this.#flush;
+  }
+
+  unsubscribe(channel: string): void {
+    if (!this.#handlers.delete(channel) || !this.up) return;
+    this.#removed.push(channel);
+    if (this.#removed.length > 1) return;
+    queueMicrotask(() => {
+      const channels = this.#removed.filter((name) => !this.#handlers.has(name));
+      this.#removed = [];
+      if (channels.length === 0 || !this.up) return;
+      for (const channel of channels) this.#active.delete(channel);
+      // a connection that fails here is restored without the channel
+      this.#send('unsubscribe', (client) => client.unsubscribe(...channels)).catch(() => {});
+    });
+  }
+
+  /** Whether the subscription connection answers; one that does not is made anew. */
+  async ping(): Promise<boolean> {
+    try {
+      await this.#send('ping', (client) => client.ping());
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #send<T>(doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
+    const deadline = this.#connection.deadline(this.#connection.attemptTimeoutMs);
+    return this.#connection.attemptOnSubscriber(deadline, doing, run);
+  }
+
+  /** Until every wanted channel is confirmed, those included that are asked for meanwhile. */
+  async #subscribeMissing(): Promise<void> {
+    for (;;) {
+      const missing: string[] = [];
+      for (const channel of this.#handlers.keys()) {
+        if (!this.#active.has(channel) && missing.push(channel) === BATCH) break;
+      }
+      if (missing.length === 0) return;
+      const active = this.#active;
+      try {
+        await this.#send('subscribe', (client) => client.subscribe(...missing));
+      } catch (error) {
+        // without its channels the connection is of no use: made anew, they are all subscribed again
+        this.#confirmed = false;
+        this.#connection.reset('subscriptions', error instanceof Error ? error.message : String(error));
+        throw error;
+      }
+      for (const channel of missing) active.add(channel);
+    }
+  }
+
+  async #restore(): Promise<void> {
+    this.#confirmed = false;
+    const active = new Set<string>();
+    this.#active = active;
+    try {
+      await this.#subscribeMissing();
+      if (this.#active !== active) return;
+      this.#confirmed = true;
+      this.#restored();
+    } catch {
+      // the connection was reset: the next `ready` tries again
+    }
+  }
+}

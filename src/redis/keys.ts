@@ -1,0 +1,60 @@
+/** The only place that spells a key. Every key of a shard begins with its hash tag, so that one script sees them all. */
+import { crc32 } from '../core/checksum.js';
+
+export interface ShardKeys {
+  readonly shard: number;
+  readonly tag: string;
+  readonly exp: string;
+  readonly use: string;
+  readonly size: string;
+  readonly mem: string;
+}
+
+export interface ContextKeys extends ShardKeys {
+  readonly context: string;
+  readonly log: string;
+  readonly channel: string;
+}
+
+/** The names of a namespace's keys. */
+export class Keys {
+  readonly namespace: string;
+  readonly shards: readonly ShardKeys[];
+
+  constructor(namespace: string, shards: number) {
+    this.namespace = namespace;
+    this.shards = Array.from({ length: shards }, (_, shard) => shardKeys(namespace, shard));
+  }
+
+  /** CRC-32 of the id modulo the shard count. */
+  shardOf(id: string): ShardKeys {
+    const { shards } = this;
+    const shard = shards[shards.length === 1 ? 0 : crc32(id) % shards.length];
+    if (shard === undefined) throw new RangeError('a namespace has at least one shard');
+    return shard;
+  }
+
+  of(id: string): ContextKeys {
+    const shard = this.shardOf(id);
+    return { ...shard, context: contextKey(shard, id), log: `${shard.tag}:l:${id}`, channel: `${shard.tag}:ch:${id}` };
+  }
+}
+
+export const contextKey = (shard: ShardKeys, id: string): string => `${shard.tag}:c:${id}`;
+
+function shardKeys(namespace: string, shard: number): ShardKeys {
+  const tag = `{lc:${namespace}:${shard}}`;
+  return { shard, tag, exp: `${tag}:exp`, use: `${tag}:use`, size: `${tag}:size`, mem: `${tag}:mem` };
+}
+
+/** Hash with what was fixed when the namespace was created. */
+export const namespaceKey = (namespace: string): string => `{lc:${namespace}}:ns`;
+
+/** Keys and channel that the rights check uses; it leaves nothing behind. */
+export function probeKeys(namespace: string): { readonly keys: readonly [string, string, string]; readonly channel: string } {
+  const { tag } = shardKeys(namespace, 0);
+  return { keys: [`${tag}:probe:h`, `${tag}:probe:s`, `${tag}:probe:z`], channel: `${tag}:ch:probe` };
+}
+
+/** The pattern of all keys and channels of a namespace, as an ACL rule writes it. */
+export const accessPattern = (namespace: string): string => `{lc:${namespace}*`;

@@ -1,0 +1,113 @@
+/** What must be true of a server before a store trusts it; `ContextStore.connect` refuses, `doctor` explains. */
+import { ContextError } from '../core/errors.js';
+import { accessPattern, namespaceKey, probeKeys } from './keys.js';
+import type { Deadline, RedisConnection } from './RedisConnection.js';
+import { SCRIPT_NAMES } from './scripts.js';
+
+const MIN_MAJOR = 7;
+
+export interface ServerFacts {
+  readonly version: string;
+  readonly evictionPolicy: string;
+  readonly maxMemoryBytes: number;
+  readonly appendOnly: boolean;
+  readonly role: string;
+  readonly lastSaveOk: boolean;
+}
+
+function info(text: string): Map<string, string> {
+  return new Map(
+    text.split('\r\n').flatMap((line): [string, string][] => {
+      const colon = line.indexOf(':');
+      return colon < 0 ? [] : [[line.slice(0, colon), line.slice(colon + 1)]];
+    }),
+  );
+}
+
+export async function serverFacts(connection: RedisConnection, deadline: Deadline): Promise<ServerFacts> {
+  const facts = info(await connection.attempt(deadline, 'read server information', (client) => client.info()));
+  return {
+    version: facts.get('redis_version') ?? '0',
+    evictionPolicy: facts.get('maxmemory_policy') ?? 'unknown',
+    maxMemoryBytes: Number(facts.get('maxmemory') ?? 0),
+    appendOnly: facts.get('aof_enabled') === '1',
+    role: facts.get('role') ?? 'unknown',
+    lastSaveOk: facts.get('rdb_last_bgsave_status') !== 'err' && facts.get('aof_last_write_status') !== 'err',
+  };
+}
+
+/** @throws ContextError `UNSUPPORTED_SERVER` */
+export function checkVersion(facts: ServerFacts): void {
+  if (Number.parseInt(facts.version, 10) >= MIN_MAJOR) return;
+  throw new ContextError(
+    'UNSUPPORTED_SERVER',
+    `this server is Redis ${facts.version}; version ${MIN_MAJOR}.0 or newer is needed`,
+    {
+      expected: `${MIN_MAJOR}.0`,
+      found: facts.version,
+    },
+  );
+}
+
+/** @throws ContextError `EVICTION_POLICY` where Redis may throw keys away by itself */
+export function checkEvictionPolicy(facts: ServerFacts): void {
+  if (facts.evictionPolicy === 'noeviction' || facts.evictionPolicy === 'unknown') return;
+  throw new ContextError(
+    'EVICTION_POLICY',
+    `maxmemory-policy is ${facts.evictionPolicy}: Redis would evict parts of contexts without a word; run CONFIG SET maxmemory-policy noeviction`,
+    { expected: 'noeviction', found: facts.evictionPolicy },
+  );
+}
+
+/** Tries every right that the scripts need before a commit needs it half way. @throws ContextError `NO_PERMISSION` */
+export async function checkRights(connection: RedisConnection, namespace: string, deadline: Deadline): Promise<void> {
+  const probe = probeKeys(namespace);
+  const sentAt = performance.now();
+  const reply = await connection.runScript<[string, ...unknown[]]>(deadline, 'probe', probe.keys, [probe.channel, 'PUBLISH']);
+  if (reply[0] === 'OK') {
+    connection.clock.observe(sentAt, performance.now(), Number(reply[1]));
+    return;
+  }
+  const pattern = accessPattern(namespace);
+  throw new ContextError(
+    'NO_PERMISSION',
+    `this Redis user may not run ${String(reply[1])} on the namespace's keys or channels (${String(reply[2])}); grant it, with ~${pattern} and &${pattern}`,
+    { namespace, found: String(reply[1]) },
+  );
+}
+
+/** Loads every script, so that the first call of each costs one round trip as well. */
+export async function loadScripts(connection: RedisConnection, deadline: Deadline): Promise<void> {
+  await Promise.all(SCRIPT_NAMES.map((name) => connection.loadScript(deadline, name)));
+}
+
+/** The shard count of a namespace: what it was created with; it is created where it does not exist. */
+export async function openNamespace(
+  connection: RedisConnection,
+  namespace: string,
+  shards: number | undefined,
+  deadline: Deadline,
+): Promise<number> {
+  const key = namespaceKey(namespace);
+  const reply = await connection.attempt(deadline, 'open the namespace', async (client) => {
+    const [, , stored] = await Promise.all([
+      client.hsetnx(key, 'shards', shards ?? 1),
+      client.hsetnx(key, 'format', 1),
+      client.hmget(key, 'shards', 'format'),
+    ]);
+    return stored;
+  });
+  const found = Number(reply[0]);
+  if (!Number.isInteger(found) || found < 1 || reply[1] !== '1') {
+    const message = `namespace ${namespace} was made by another format (shards ${reply[0]}, format ${reply[1]}); use a version of this package that knows it`;
+    throw new ContextError('NAMESPACE_MISMATCH', message, { namespace });
+  }
+  if (shards !== undefined && shards !== found) {
+    throw new ContextError(
+      'NAMESPACE_MISMATCH',
+      `namespace ${namespace} was created with ${found} shards, not ${shards}; leave the option out or use another namespace`,
+      { namespace, expected: shards, found },
+    );
+  }
+  return found;
+}

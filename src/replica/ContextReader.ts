@@ -1,0 +1,98 @@
+/**
+ * Reads from Redis that are verified before anybody sees them: length and CRC-32 over the bytes, then JSON. A mismatch is read again
+ * once (it may have happened on the way); after that it is corruption, and said so with all that is known.
+ */
+import { crc32Hex } from '../core/checksum.js';
+import { ContextError } from '../core/errors.js';
+import { parseFrozen } from '../core/json.js';
+import type { ContextCommands, StoredContext } from '../redis/ContextCommands.js';
+import type { Deadline } from '../redis/RedisConnection.js';
+import type { ReplicaState } from './Replica.js';
+
+export interface Corruption {
+  readonly id: string;
+  readonly version: number;
+  readonly expected: string;
+  readonly found: string;
+  readonly bytes: number;
+  readonly where: 'read' | 'frame' | 'log' | 'verify';
+}
+
+/** What is wrong with the bytes, or null. */
+export function damageOf(stored: StoredContext): { readonly expected: string; readonly found: string } | null {
+  if (!Number.isSafeInteger(stored.version) || stored.version < 1)
+    return { expected: 'a version', found: String(stored.version) };
+  if (stored.data.length !== stored.length) return { expected: `${stored.length} bytes`, found: `${stored.data.length} bytes` };
+  const found = crc32Hex(stored.data);
+  return found === stored.crc ? null : { expected: stored.crc, found };
+}
+
+export class ContextReader {
+  readonly #commands: ContextCommands;
+  readonly #corrupt: (corruption: Corruption) => void;
+
+  constructor(commands: ContextCommands, corrupt: (corruption: Corruption) => void) {
+    this.#commands = commands;
+    this.#corrupt = corrupt;
+  }
+
+  /** The live context, or null. @throws ContextError `CORRUPT` */
+  async read(id: string, deadline: Deadline): Promise<ReplicaState | null> {
+    return this.#verified(id, await this.#retried(() => this.#commands.read(id, deadline), deadline), deadline);
+  }
+
+  /** Several in one round trip, in the order of the ids. @throws ContextError `CORRUPT` for the first that is */
+  async readMany(ids: readonly string[], deadline: Deadline): Promise<(ReplicaState | null)[]> {
+    const rows = await this.#retried(() => this.#commands.readMany(ids, deadline), deadline);
+    return Promise.all(ids.map((id, index) => this.#verified(id, rows[index] ?? null, deadline)));
+  }
+
+  async #verified(id: string, first: StoredContext | null, deadline: Deadline): Promise<ReplicaState | null> {
+    let stored = first;
+    for (let again = false; ; again = true) {
+      if (stored === null) return null;
+      const damage = damageOf(stored);
+      if (damage === null) break;
+      if (again) throw this.#corruption(id, stored, damage);
+      stored = await this.#retried(() => this.#commands.read(id, deadline), deadline);
+    }
+    if (stored.expiresAt !== null) {
+      const verdict = this.#commands.connection.clock.judge(stored.expiresAt, performance.now());
+      if (verdict === 'expired') return null;
+      // so near to its expiry that only Redis's own clock can tell
+      if (verdict === 'unknown' && (await this.#commands.readJudged(id, deadline)) === null) return null;
+    }
+    return {
+      version: stored.version,
+      crc: stored.crc,
+      value: parseFrozen(stored.data.toString()),
+      bytes: stored.length,
+      at: stored.at,
+      expiresAt: stored.expiresAt,
+    };
+  }
+
+  /** Reading again after a lost connection is harmless. */
+  async #retried<T>(read: () => Promise<T>, deadline: Deadline): Promise<T> {
+    for (;;) {
+      try {
+        return await read();
+      } catch (error) {
+        const lost = error instanceof ContextError && (error.code === 'CONNECTION' || error.code === 'TIMEOUT');
+        if (!lost || performance.now() >= deadline.at || deadline.signal?.aborted === true) throw error;
+        await this.#commands.connection.ready(deadline, 'read');
+      }
+    }
+  }
+
+  #corruption(id: string, stored: StoredContext, damage: { expected: string; found: string }): ContextError {
+    const { namespace } = this.#commands.keys;
+    const { shard } = this.#commands.keys.shardOf(id);
+    this.#corrupt({ id, version: stored.version, ...damage, bytes: stored.data.length, where: 'read' });
+    return new ContextError(
+      'CORRUPT',
+      `${id}: the stored document is damaged (version ${stored.version}: expected ${damage.expected}, found ${damage.found}); write it anew, or look at it with \`lukhas-context verify\``,
+      { namespace, shard, id, version: stored.version, ...damage },
+    );
+  }
+}

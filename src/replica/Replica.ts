@@ -1,0 +1,192 @@
+/**
+ * One context in this process's memory, and the rule by which it moves: a frame applies only where its base version and base checksum
+ * are both what the replica holds (after a failover that lost commits the same version number can come back with other content).
+ * No I/O: what is missing is fetched by {@link ReplicaSet}.
+ */
+import { crc32Hex } from '../core/checksum.js';
+import type { Context } from '../core/context.js';
+import type { Frame } from '../core/frame.js';
+import { type JsonValue, parseFrozen } from '../core/json.js';
+import { applyPatch, type Patch } from '../core/patch.js';
+import type { ChangeStep, Watcher } from './Watcher.js';
+
+/** What a context is at one version. `value` is undefined where there is none. */
+export interface ReplicaState {
+  readonly version: number;
+  readonly crc: string;
+  readonly value: JsonValue | undefined;
+  /** Length of the document, bytes. */
+  readonly bytes: number;
+  readonly at: number;
+  readonly expiresAt: number | null;
+}
+
+/** The state of a context that is not there; `version` is that of its tombstone, 0 where it has none. */
+export const absent = (version: number): ReplicaState => ({
+  version,
+  crc: '',
+  value: undefined,
+  bytes: 0,
+  at: 0,
+  expiresAt: null,
+});
+
+export type FrameOutcome = 'applied' | 'ignored' | 'gap' | 'corrupt';
+
+export class Replica {
+  readonly id: string;
+  readonly watchers = new Set<Watcher>();
+  /** True after a version comparison that followed the subscription, until the subscription or a frame is missed. */
+  live = false;
+  /** A read or a commit of this process has seen this version: an older one is not served any more. */
+  seenVersion = 0;
+  /** Set while it catches up; frames that come meanwhile wait in `waiting`. */
+  syncing: Promise<void> | null = null;
+  readonly waiting: Frame[] = [];
+  /** Length that the memory store last accounted, bytes. */
+  accountedBytes = 0;
+  /** What the last frame that failed its checksum had and should have had. */
+  mismatch: { readonly expected: string; readonly found: string } | null = null;
+  #state: ReplicaState;
+  #answer: Promise<Context | null> | null = null;
+
+  #loaded: boolean;
+
+  /** Without a state it is loaded later. */
+  constructor(id: string, state?: ReplicaState) {
+    this.id = id;
+    this.#loaded = state !== undefined;
+    this.#state = state ?? absent(0);
+    this.seenVersion = this.#state.version;
+  }
+
+  get loaded(): boolean {
+    return this.#loaded;
+  }
+
+  /** The first state it has; watchers that were there before fetch for themselves what led to it. */
+  load(state: ReplicaState): void {
+    this.#loaded = true;
+    this.#state = state;
+    this.#answer = null;
+    this.seenVersion = Math.max(this.seenVersion, state.version);
+    for (const watcher of this.watchers) watcher.reach(state.version);
+  }
+
+  get state(): ReplicaState {
+    return this.#state;
+  }
+
+  get version(): number {
+    return this.#state.version;
+  }
+
+  get bytes(): number {
+    return this.#state.bytes;
+  }
+
+  /** The context as a reader gets it; the same object until it changes. */
+  get context(): Context | null {
+    return toContext(this.id, this.#state, false);
+  }
+
+  /** {@link context} as a promise that is made once a version: a read that hits allocates nothing. */
+  get answer(): Promise<Context | null> {
+    this.#answer ??= Promise.resolve(this.context);
+    return this.#answer;
+  }
+
+  /** Moves to another state, as one step or as a jump, and tells the watchers. */
+  move(state: ReplicaState, step: ChangeStep): void {
+    this.#state = state;
+    this.#answer = null;
+    this.seenVersion = step.kind === 'reset' ? state.version : Math.max(this.seenVersion, state.version);
+    for (const watcher of this.watchers) watcher.offer(step);
+  }
+
+  /** Another expiry of the same version. */
+  touch(expiresAt: number | null): void {
+    this.#state = { ...this.#state, expiresAt };
+    this.#answer = null;
+  }
+
+  apply(frame: Frame): FrameOutcome {
+    const { version, crc } = this.#state;
+    if (frame.kind === 'touch') {
+      if (frame.version === version && frame.crc === crc) this.touch(frame.expiresAt);
+      return 'ignored';
+    }
+    if (frame.version < version) return 'ignored';
+    if (frame.version === version) {
+      if (frame.kind !== 'expired') return frame.crc === crc ? 'ignored' : 'gap';
+      if (this.#state.value === undefined) return 'ignored';
+    } else if (frame.version !== version + 1 || frame.kind === 'expired') {
+      return 'gap';
+    }
+    const next = nextState(this.#state, frame);
+    if (typeof next === 'string') return next;
+    if ('expected' in next) {
+      this.mismatch = next;
+      return 'corrupt';
+    }
+    this.move(next.state, next.step);
+    return 'applied';
+  }
+}
+
+/** The state as a reader gets it. */
+export function toContext(id: string, state: ReplicaState, stale: boolean): Context | null {
+  if (state.value === undefined) return null;
+  return Object.freeze({
+    id,
+    value: state.value,
+    version: state.version,
+    checksum: state.crc,
+    updatedAt: state.at,
+    expiresAt: state.expiresAt,
+    stale,
+  });
+}
+
+/** A step forward as a frame or a log entry describes it. */
+export type StepSource = Pick<Frame, 'kind' | 'version' | 'crc' | 'baseCrc' | 'length' | 'at' | 'expiresAt' | 'payload'>;
+
+/**
+ * Where a state goes by one frame or log entry that is one version further. `gap` where the base is another one; an object with
+ * `expected` and `found` where the result does not have its checksum.
+ */
+export function nextState(
+  state: ReplicaState,
+  source: StepSource,
+): { readonly state: ReplicaState; readonly step: ChangeStep } | 'gap' | { readonly expected: string; readonly found: string } {
+  const { kind, version, at, crc } = source;
+  if (kind === 'deleted' || kind === 'expired') {
+    return {
+      state: { ...absent(version), at },
+      step: { kind, version, at, crc: '', value: undefined, patch: null, base: state.value },
+    };
+  }
+  if (source.baseCrc !== state.crc) return 'gap';
+  let value: JsonValue;
+  let patch: Patch | null = null;
+  let found: string;
+  if (kind === 'patch') {
+    if (state.value === undefined) return 'gap';
+    try {
+      patch = parseFrozen(source.payload.toString()) as unknown as Patch;
+      value = applyPatch(state.value, patch);
+    } catch {
+      return { expected: crc, found: 'a patch that does not apply' };
+    }
+    found = crc32Hex(JSON.stringify(value));
+  } else {
+    found = crc32Hex(source.payload);
+    if (found !== crc) return { expected: crc, found };
+    value = parseFrozen(source.payload.toString());
+  }
+  if (found !== crc) return { expected: crc, found };
+  return {
+    state: { version, crc, value, bytes: source.length, at, expiresAt: source.expiresAt },
+    step: { kind: kind === 'patch' ? 'patch' : 'full', version, at, crc, value, patch, base: state.value },
+  };
+}

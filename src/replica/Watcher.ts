@@ -1,0 +1,189 @@
+/**
+ * One consumer of a context's changes: in order, each version once. Its queue is bounded; a consumer that falls behind further gets one
+ * `reset` with the state of that moment instead of what it missed, never a lost version unmarked.
+ */
+import type { Change } from '../core/context.js';
+import { diff } from '../core/diff.js';
+import type { JsonValue } from '../core/json.js';
+import type { Patch } from '../core/patch.js';
+
+/** One version further, or (as `reset`) a jump. */
+export interface ChangeStep {
+  readonly kind: Change['kind'];
+  readonly version: number;
+  readonly at: number;
+  readonly crc: string;
+  readonly value: JsonValue | undefined;
+  readonly patch: Patch | null;
+  /** The value before it, where it is known. */
+  readonly base: JsonValue | undefined;
+}
+
+export interface WatcherHooks {
+  /** Versions between the cursor and the step are missing: fetch them and call {@link Watcher.replay}. */
+  missing(watcher: Watcher): void;
+  /** The consumer was too slow; asked for when it comes back. */
+  latest(): ChangeStep;
+  overflowed(from: number): void;
+  ended(watcher: Watcher): void;
+}
+
+const REPLACE = (value: JsonValue): Patch => [{ op: 'replace', path: '', value }];
+
+function toChange(id: string, step: ChangeStep): Change {
+  const { kind, version, at, crc, value, base } = step;
+  let patch = step.patch;
+  let made = kind === 'patch';
+  return {
+    id,
+    version,
+    kind,
+    // computed when somebody asks: most consumers of full frames only want the value
+    get patch(): Patch | null {
+      if (!made) {
+        made = true;
+        if (value !== undefined) patch = kind === 'full' && base !== undefined ? diff(base, value) : REPLACE(value);
+      }
+      return patch;
+    },
+    value: value ?? null,
+    checksum: crc === '' ? null : crc,
+    at,
+  };
+}
+
+export class Watcher implements AsyncIterableIterator<Change> {
+  readonly id: string;
+  readonly #hooks: WatcherHooks;
+  readonly #limit: number;
+  readonly #signal: AbortSignal | undefined;
+  #queue: ChangeStep[] = [];
+  #waiting: ((result: IteratorResult<Change>) => void)[] = [];
+  /** Version of the last step taken in; null until the start is known. */
+  #cursor: number | null = null;
+  /** The last step took the context away. */
+  #gone = false;
+  #replaying = true;
+  #held: ChangeStep[] = [];
+  #overflowed = false;
+  #ended = false;
+
+  constructor(id: string, hooks: WatcherHooks, limit: number, signal: AbortSignal | undefined) {
+    this.id = id;
+    this.#hooks = hooks;
+    this.#limit = limit;
+    this.#signal = signal;
+    signal?.addEventListener('abort', this.#abort, { once: true });
+  }
+
+  get cursor(): number {
+    return this.#cursor ?? 0;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** A live step. While older ones are fetched it waits; one that is not the next asks for those between. */
+  offer(step: ChangeStep): void {
+    if (this.#ended) return;
+    if (this.#replaying) {
+      this.#held.push(step);
+      // what is dropped here shows as a gap after the replay, and is fetched then
+      if (this.#held.length > this.#limit) this.#held.shift();
+      return;
+    }
+    this.#take(step);
+  }
+
+  /** The start is known: what comes next is `version + 1`. */
+  start(version: number, gone: boolean): void {
+    this.#cursor = version;
+    this.#gone = gone;
+  }
+
+  /** The context is at `version` now; what is missing up to it is fetched. */
+  reach(version: number): void {
+    if (this.#ended || this.#replaying || version <= this.cursor) return;
+    this.#replaying = true;
+    this.#hooks.missing(this);
+  }
+
+  /** Fetched steps, oldest first, after the cursor; then the live ones that waited. */
+  replay(steps: readonly ChangeStep[]): void {
+    this.#replaying = false;
+    const held = this.#held;
+    this.#held = [];
+    for (const step of steps) this.#take(step);
+    for (const step of held) this.offer(step);
+  }
+
+  next(): Promise<IteratorResult<Change>> {
+    if (this.#overflowed && !this.#ended) {
+      this.#overflowed = false;
+      const latest = this.#hooks.latest();
+      this.#cursor = latest.version;
+      this.#gone = latest.value === undefined;
+      return Promise.resolve({ done: false, value: toChange(this.id, { ...latest, kind: 'reset', patch: null }) });
+    }
+    const step = this.#queue.shift();
+    if (step !== undefined) return Promise.resolve({ done: false, value: toChange(this.id, step) });
+    if (this.#ended) return Promise.resolve({ done: true, value: undefined });
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Ends it; what is queued is dropped. */
+  return(): Promise<IteratorResult<Change>> {
+    this.#queue = [];
+    this.end();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** Ends it; what is queued can still be read. */
+  end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#signal?.removeEventListener('abort', this.#abort);
+    this.#held = [];
+    for (const resolve of this.#waiting) resolve({ done: true, value: undefined });
+    this.#waiting = [];
+    this.#hooks.ended(this);
+  }
+
+  readonly #abort = (): void => {
+    void this.return();
+  };
+
+  #take(step: ChangeStep): void {
+    const cursor = this.#cursor ?? step.version - 1;
+    if (step.kind !== 'reset') {
+      // `expired` takes away the version it names; every other step is one version further
+      if (step.version < cursor || (step.version === cursor && (step.kind !== 'expired' || this.#gone))) return;
+      if (step.version > cursor + 1 || (step.kind === 'expired' && step.version > cursor)) {
+        this.#replaying = true;
+        this.#held = [step];
+        this.#hooks.missing(this);
+        return;
+      }
+    }
+    this.#cursor = step.version;
+    this.#gone = step.value === undefined;
+    if (this.#overflowed) return;
+    const waiting = this.#waiting.shift();
+    if (waiting !== undefined) {
+      waiting({ done: false, value: toChange(this.id, step) });
+      return;
+    }
+    this.#queue.push(step);
+    if (this.#queue.length > this.#limit) {
+      const from = this.#queue[0]?.version ?? step.version;
+      this.#queue = [];
+      this.#overflowed = true;
+      this.#hooks.overflowed(from);
+    }
+  }
+}

@@ -1,0 +1,394 @@
+/**
+ * The store: what a user imports. It owns its connections, its replicas and its heartbeat from `connect` to `close`; the work itself is
+ * done by {@link ContextWriter}, {@link ContextReader} and {@link ReplicaSet}.
+ */
+import type { Change, Context } from '../core/context.js';
+import { ContextError } from '../core/errors.js';
+import type { JsonValue } from '../core/json.js';
+import { checkId } from '../core/names.js';
+import { parseDuration } from '../core/units.js';
+import { ContextCommands } from '../redis/ContextCommands.js';
+import { Keys } from '../redis/keys.js';
+import { type Deadline, RedisConnection } from '../redis/RedisConnection.js';
+import { Subscriptions } from '../redis/Subscriptions.js';
+import {
+  checkEvictionPolicy,
+  checkRights,
+  checkVersion,
+  loadScripts,
+  openNamespace,
+  serverFacts,
+} from '../redis/serverChecks.js';
+import { ContextReader } from '../replica/ContextReader.js';
+import { ReplicaSet } from '../replica/ReplicaSet.js';
+import { ContextWriter } from './ContextWriter.js';
+import { type DiagnosisReport, diagnose } from './diagnose.js';
+import { Heartbeat } from './Heartbeat.js';
+import { historyOf, verifyContext } from './inspection.js';
+import { listContexts } from './listing.js';
+import { makeLogger } from './logging.js';
+import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
+import { StoreEmitter } from './StoreEmitter.js';
+import { traced } from './tracing.js';
+import type {
+  CallOptions,
+  DeleteOptions,
+  Duration,
+  HistoryEntry,
+  ListOptions,
+  ListPage,
+  Logger,
+  ReadOptions,
+  StoreEventName,
+  StoreEvents,
+  StoreStats,
+  UpdateOptions,
+  UpdateResult,
+  VerifyResult,
+  WatchOptions,
+  WriteOptions,
+  WriteResult,
+} from './types.js';
+
+/** Most ids in one `getMany`. */
+const MANY = 1_000;
+const DEFAULT_QUEUE = 256;
+const HISTORY_LIMIT = 1_000;
+
+/** The keys of a context, for `redis-cli`. */
+export interface ContextKeyNames {
+  readonly context: string;
+  readonly log: string;
+  readonly channel: string;
+}
+
+export class ContextStore {
+  readonly namespace: string;
+  readonly instanceId: string;
+  readonly #options: ResolvedOptions;
+  readonly #connection: RedisConnection;
+  readonly #commands: ContextCommands;
+  readonly #reader: ContextReader;
+  readonly #replicas: ReplicaSet;
+  readonly #subscriptions: Subscriptions;
+  readonly #writer: ContextWriter;
+  readonly #emitter: StoreEmitter;
+  readonly #heartbeat: Heartbeat;
+  #closing: Promise<void> | null = null;
+
+  private constructor(
+    options: ResolvedOptions,
+    connection: RedisConnection,
+    emitter: StoreEmitter,
+    logger: Logger,
+    shards: number,
+  ) {
+    this.namespace = options.namespace;
+    this.instanceId = options.instanceId;
+    this.#options = options;
+    this.#connection = connection;
+    this.#emitter = emitter;
+    const { instanceId, logKeep, logBytes, tombstoneMs, namespace } = options;
+    const keys = new Keys(namespace, shards);
+    this.#commands = new ContextCommands(connection, keys, { instanceId, logKeep, logBytes, tombstoneMs });
+    const corrupt = (corruption: StoreEvents['context:corrupt']): void => {
+      const { shard } = keys.shardOf(corruption.id);
+      logger.error({ ...corruption, namespace, shard, instanceId }, 'a document does not have its checksum');
+      emitter.emit('context:corrupt', corruption);
+    };
+    this.#reader = new ContextReader(this.#commands, corrupt);
+    this.#subscriptions = new Subscriptions(connection, () => this.#heartbeat.compareNow('reconnect'));
+    this.#replicas = new ReplicaSet(
+      this.#commands,
+      this.#subscriptions,
+      this.#reader,
+      { maxBytes: options.localBytes, timeoutMs: options.timeoutMs },
+      {
+        corrupt,
+        resync: (event) => {
+          logger.info({ ...event, namespace }, 'a replica caught up');
+          emitter.emit('context:resync', event);
+        },
+        expired: ({ id, version, at, by }) => {
+          if (by !== instanceId) emitter.emit('context:expired', { id, version, at });
+        },
+      },
+    );
+    this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter);
+    this.#heartbeat = new Heartbeat(
+      { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
+      { everyMs: options.heartbeatMs, timeoutMs: options.timeoutMs },
+      (expired) => emitter.emit('context:expired', { ...expired, at: Date.now() }),
+    );
+  }
+
+  /**
+   * Connects, checks the server, and opens the namespace (creating it where it is new).
+   *
+   * @throws ContextError `INVALID_OPTION`, `CONNECTION`, `AUTH`, `UNSUPPORTED_SERVER`, `EVICTION_POLICY`, `NO_PERMISSION`,
+   * `NAMESPACE_MISMATCH`, `TIMEOUT`; nothing is left open then.
+   * @example const store = await ContextStore.connect({ redis: 'redis://localhost:6379', namespace: 'agents' });
+   */
+  static async connect(given: StoreOptions = {}): Promise<ContextStore> {
+    const options = resolveOptions(given);
+    const logger = makeLogger(options.logger);
+    const emitter = new StoreEmitter(logger);
+    const { namespace, attemptTimeoutMs } = options;
+    const connection = new RedisConnection(
+      { target: options.redis, attemptTimeoutMs, clientName: `lukhas-context:${namespace}:${options.instanceId}` },
+      {
+        up: (name) => {
+          logger.info({ connection: name, namespace }, 'connected to Redis');
+          emitter.emit('connection:up', { connection: name });
+        },
+        down: (name, reason) => {
+          logger.warn({ connection: name, namespace, reason }, 'the connection to Redis was lost');
+          emitter.emit('connection:down', { connection: name, reason });
+        },
+      },
+    );
+    try {
+      const deadline = connection.deadline(options.connectTimeoutMs);
+      await connection.open(deadline);
+      const facts = await serverFacts(connection, deadline);
+      checkVersion(facts);
+      if (options.evictionPolicy === 'refuse') checkEvictionPolicy(facts);
+      else if (facts.evictionPolicy !== 'noeviction') {
+        logger.warn({ policy: facts.evictionPolicy }, 'Redis may evict parts of contexts: set maxmemory-policy to noeviction');
+      }
+      await checkRights(connection, namespace, deadline);
+      const shards = await openNamespace(connection, namespace, options.shards, deadline);
+      await loadScripts(connection, deadline);
+      const store = new ContextStore(options, connection, emitter, logger, shards);
+      store.#heartbeat.start();
+      return store;
+    } catch (error) {
+      await connection.close();
+      throw error;
+    }
+  }
+
+  /** What a server lacks, check by check; never throws for a bad server. */
+  static diagnose(given: StoreOptions = {}): Promise<DiagnosisReport> {
+    return diagnose(resolveOptions(given));
+  }
+
+  /**
+   * The context, or null. From this process's memory where a replica is in good health; otherwise one round trip, verified.
+   *
+   * @throws ContextError `CORRUPT`, `INVALID_ID`, and those of the connection
+   */
+  get<T = JsonValue>(id: string, options?: ReadOptions): Promise<Context<T> | null> {
+    if (options?.fresh !== true && this.#closing === null) {
+      const answer = this.#replicas.answer(id);
+      if (answer !== undefined) return (this.#options.copyValues ? answer.then(copy) : answer) as Promise<Context<T> | null>;
+    }
+    return this.#read(id, options ?? {}) as Promise<Context<T> | null>;
+  }
+
+  /** Several contexts in the order of the ids, null where there is none; what replicas cannot answer comes in one round trip. */
+  async getMany(ids: readonly string[], options: ReadOptions = {}): Promise<(Context | null)[]> {
+    if (ids.length > MANY) {
+      throw new ContextError('LIMIT_EXCEEDED', `getMany takes at most ${MANY} ids, not ${ids.length}: call it several times`, {
+        limit: 'getMany',
+        found: ids.length,
+      });
+    }
+    for (const id of ids) checkId(id, this.#options.idBytes);
+    const answers = ids.map((id) => (options.fresh === true ? undefined : this.#replicas.answer(id)));
+    const asked = ids.filter((_, index) => answers[index] === undefined);
+    const deadline = this.#deadline(options);
+    const states =
+      asked.length === 0 ? [] : await traced('getMany', this.namespace, undefined, () => this.#reader.readMany(asked, deadline));
+    const found = new Map(asked.map((id, index) => [id, this.#replicas.seen(id, states[index] ?? null)]));
+    return Promise.all(ids.map(async (id, index) => this.#out((await answers[index]) ?? found.get(id) ?? null)));
+  }
+
+  async has(id: string, options: CallOptions = {}): Promise<boolean> {
+    checkId(id, this.#options.idBytes);
+    const answer = this.#replicas.answer(id);
+    if (answer !== undefined) return (await answer) !== null;
+    const [facts] = await this.#commands.versions(this.#commands.keys.shardOf(id), [id], this.#deadline(options));
+    return facts !== undefined && facts !== null;
+  }
+
+  /**
+   * Writes a whole document; without `ttl` it does not expire.
+   *
+   * @throws ContextError `INVALID_VALUE` with the JSON pointer of what JSON cannot hold, `LIMIT_EXCEEDED`, `CONFLICT`, `TIMEOUT`
+   * (its message says whether the write may have been applied), …
+   * @example await store.set('user-42', { turns: [] }, { ttl: '1h' });
+   */
+  set(id: string, value: unknown, options: WriteOptions = {}): Promise<WriteResult> {
+    return this.#write('set', id, options, (deadline) => this.#writer.set(id, value, options, deadline));
+  }
+
+  /**
+   * Changes a context by a function that gets a draft of it: change the draft, or return a new value. It is committed only onto the
+   * version it was made from; on a conflict the function runs again on the newer one, so it should have no other effects.
+   *
+   * @throws ContextError `NOT_FOUND` without `initial`, `CONFLICT` after `attempts` runs, and as `set`
+   * @example await store.update('user-42', (draft) => { draft.turns.push('hi'); });
+   */
+  update<T = unknown>(id: string, change: (draft: T) => unknown, options: UpdateOptions = {}): Promise<UpdateResult> {
+    return this.#write('update', id, options, (deadline) =>
+      this.#writer.update(id, change as (draft: unknown) => unknown, options, deadline),
+    );
+  }
+
+  /**
+   * Applies a JSON Patch (RFC 6902), all of it or nothing, run again on a conflict unless `ifVersion` is given.
+   *
+   * @throws ContextError `INVALID_PATCH`, `PATCH_FAILED` with the index of the operation, `NOT_FOUND`, and as `set`
+   */
+  async patch(id: string, patch: unknown, options: WriteOptions = {}): Promise<WriteResult> {
+    const { version, checksum } = await this.#write('patch', id, options, (deadline) =>
+      this.#writer.patch(id, patch, options, deadline),
+    );
+    return { version, checksum };
+  }
+
+  /** Removes a context; null where there was none. `version` is that of its tombstone. */
+  delete(id: string, options: DeleteOptions = {}): Promise<{ version: number } | null> {
+    return this.#write('delete', id, options, (deadline) => this.#writer.delete(id, options.ifVersion, deadline));
+  }
+
+  /** Gives a context another expiry, counted from now, without a new version; null where there is none. */
+  touch(
+    id: string,
+    ttl: Duration | 'none',
+    options: CallOptions = {},
+  ): Promise<{ version: number; expiresAt: number | null } | null> {
+    return this.#write('touch', id, options, (deadline) => this.#writer.touch(id, ttl, deadline));
+  }
+
+  /** A page of the namespace, in no order. An id that is there all the while is listed; one may come twice while others change. */
+  async list(options: ListOptions = {}): Promise<ListPage> {
+    return traced('list', this.namespace, undefined, () => listContexts(this.#commands, options, this.#deadline(options)));
+  }
+
+  /**
+   * The changes of a context from now on, or after `fromVersion`: in order, each version once. A gap is filled from the delta log;
+   * where that does not reach, one `reset` with the present state stands for what was skipped. Ends with `return` (leaving the loop),
+   * the signal, or `close`.
+   *
+   * @example for await (const change of store.watch('user-42')) console.log(change.version, change.patch);
+   */
+  watch(id: string, options: WatchOptions = {}): AsyncIterableIterator<Change> {
+    checkId(id, this.#options.idBytes);
+    const { fromVersion, queue = DEFAULT_QUEUE, signal } = options;
+    if (fromVersion !== undefined && !(Number.isSafeInteger(fromVersion) && fromVersion >= 0)) {
+      throw new ContextError('INVALID_ARGUMENT', `fromVersion is ${String(fromVersion)}; it must be a whole number`);
+    }
+    if (!(Number.isSafeInteger(queue) && queue >= 1)) {
+      throw new ContextError('INVALID_ARGUMENT', `queue is ${String(queue)}; it must be a whole number of at least 1`);
+    }
+    if (this.#closing !== null) throw new ContextError('CLOSED', 'the store is closed; open another with ContextStore.connect');
+    return this.#replicas.watch(id, fromVersion, queue, signal);
+  }
+
+  /** The delta log of a context, newest first. */
+  async history(id: string, options: CallOptions & { readonly limit?: number } = {}): Promise<readonly HistoryEntry[]> {
+    checkId(id, this.#options.idBytes);
+    const limit = Math.min(options.limit ?? HISTORY_LIMIT, HISTORY_LIMIT);
+    return historyOf(await this.#commands.logTail(id, limit, this.#deadline(options)));
+  }
+
+  /** Checks length, SHA-1, CRC-32, JSON and log of what is stored; null where there is no context. */
+  async verify(id: string, options: CallOptions = {}): Promise<VerifyResult | null> {
+    checkId(id, this.#options.idBytes);
+    return verifyContext(this.#commands, id, this.#deadline(options));
+  }
+
+  /** The stored bytes as they are, unverified; null where there are none. */
+  async rawBytes(id: string, options: CallOptions = {}): Promise<Buffer | null> {
+    checkId(id, this.#options.idBytes);
+    return (await this.#commands.raw(id, this.#deadline(options)))?.data ?? null;
+  }
+
+  /** What `redis-cli` calls it. */
+  keysOf(id: string): ContextKeyNames {
+    const { context, log, channel } = this.#commands.keys.of(id);
+    return { context, log, channel };
+  }
+
+  async stats(options: CallOptions = {}): Promise<StoreStats> {
+    const deadline = this.#deadline(options);
+    const shards = await Promise.all(
+      this.#commands.keys.shards.map(async (shard) => ({
+        shard: shard.shard,
+        ...(await this.#commands.accounts(shard, deadline)),
+      })),
+    );
+    const { hits, misses, patchFrames, fullFrames, frameBytes, documentBytes, resyncs, checksumFailures } =
+      this.#replicas.counters;
+    return {
+      namespace: this.namespace,
+      instanceId: this.instanceId,
+      shards,
+      replicas: { ...this.#replicas.size, hits, misses },
+      frames: { patch: patchFrames, full: fullFrames, bytes: frameBytes, documentBytes },
+      ...this.#writer.counters,
+      resyncs,
+      checksumFailures,
+      connection: {
+        commands: this.#connection.commandsUp ? 'up' : 'down',
+        subscriptions: this.#subscriptions.up ? 'up' : 'down',
+      },
+    };
+  }
+
+  /** Listens to an event; the function it gives back ends that. */
+  on<N extends StoreEventName>(name: N, listener: (event: StoreEvents[N]) => void): () => void {
+    return this.#emitter.on(name, listener);
+  }
+
+  /** Ends watchers, heartbeat and connections. Calls after it fail with `CLOSED`; calling it again waits for the same end. */
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      this.#heartbeat.stop();
+      this.#replicas.close();
+      await this.#connection.close();
+    })();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #read(id: string, options: ReadOptions): Promise<Context | null> {
+    checkId(id, this.#options.idBytes);
+    try {
+      const deadline = this.#deadline(options);
+      const state = await traced('get', this.namespace, id, () => this.#reader.read(id, deadline));
+      return this.#out(this.#replicas.seen(id, state));
+    } catch (error) {
+      const unreachable = error instanceof ContextError && (error.code === 'CONNECTION' || error.code === 'TIMEOUT');
+      const stale = options.allowStale === true && unreachable ? this.#replicas.staleAnswer(id) : undefined;
+      if (stale === undefined) throw error;
+      return this.#out(stale);
+    }
+  }
+
+  #write<T>(operation: string, id: string, options: CallOptions, run: (deadline: Deadline) => Promise<T>): Promise<T> {
+    return traced(operation, this.namespace, id, async () => {
+      const deadline = this.#deadline(options);
+      this.#connection.check(deadline, `${operation} ${id}`);
+      return run(deadline);
+    });
+  }
+
+  #out(context: Context | null): Context | null {
+    return this.#options.copyValues ? copy(context) : context;
+  }
+
+  #deadline(options: CallOptions): Deadline {
+    const timeoutMs = options.timeout === undefined ? this.#options.timeoutMs : parseDuration(options.timeout, 'timeout');
+    return this.#connection.deadline(timeoutMs, options.signal);
+  }
+}
+
+/** Not `structuredClone`: it is several times slower for plain JSON. */
+const copy = (context: Context | null): Context | null =>
+  context === null ? null : { ...context, value: JSON.parse(JSON.stringify(context.value)) as JsonValue };

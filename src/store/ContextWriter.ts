@@ -1,0 +1,325 @@
+/** Everything that changes a context: checked and encoded here, committed by one script, then taken into this process's replica. */
+import { randomBytes } from 'node:crypto';
+import { create } from 'mutative';
+import { crc32Hex, sha1Hex } from '../core/checksum.js';
+import { diff } from '../core/diff.js';
+import { ContextError } from '../core/errors.js';
+import { copyMembers, isContainer, isObject, type JsonObject, type JsonValue, normalize } from '../core/json.js';
+import { checkId } from '../core/names.js';
+import { applyPatch, type Patch, validatePatch } from '../core/patch.js';
+import { parseDuration } from '../core/units.js';
+import type { Committed, Conflict, ContextCommands } from '../redis/ContextCommands.js';
+import type { Deadline } from '../redis/RedisConnection.js';
+import type { ContextReader } from '../replica/ContextReader.js';
+import { absent, type ReplicaState } from '../replica/Replica.js';
+import type { ReplicaSet } from '../replica/ReplicaSet.js';
+import { KeyedQueue } from './KeyedQueue.js';
+import type { ResolvedOptions } from './options.js';
+import type { StoreEmitter } from './StoreEmitter.js';
+import type { UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
+
+/** How often `update` and `patch` run again on a conflict. */
+const DEFAULT_ATTEMPTS = 64;
+const BACKOFF_BASE_MS = 1;
+const BACKOFF_MAX_MS = 64;
+/** From this length on the UTF-8 bytes are made once and used for both checksums and the socket. */
+const BUFFER_FROM = 2_048;
+
+interface Encoded {
+  readonly value: JsonValue;
+  readonly data: string | Buffer;
+  readonly length: number;
+  readonly crc: string;
+  readonly sha1: string;
+}
+
+export interface WriteCounters {
+  commits: number;
+  conflicts: number;
+}
+
+export class ContextWriter {
+  readonly counters: WriteCounters = { commits: 0, conflicts: 0 };
+  readonly #commands: ContextCommands;
+  readonly #reader: ContextReader;
+  readonly #replicas: ReplicaSet;
+  readonly #options: ResolvedOptions;
+  readonly #emitter: StoreEmitter;
+  readonly #queue = new KeyedQueue();
+  readonly #operationPrefix = randomBytes(6).toString('base64url');
+  #operations = 0;
+
+  constructor(
+    commands: ContextCommands,
+    reader: ContextReader,
+    replicas: ReplicaSet,
+    options: ResolvedOptions,
+    emitter: StoreEmitter,
+  ) {
+    this.#commands = commands;
+    this.#reader = reader;
+    this.#replicas = replicas;
+    this.#options = options;
+    this.#emitter = emitter;
+  }
+
+  async set(id: string, value: unknown, options: WriteOptions, deadline: Deadline): Promise<WriteResult> {
+    const write = this.#prepare(id, options, 'none');
+    const encoded = this.#encode(id, normalize(value, { maxDepth: this.#options.depth }));
+    const known = this.#replicas.lastKnown(id);
+    const patch = known?.value === undefined ? null : diff(known.value, encoded.value, { maxBytes: encoded.length - 1 });
+    const based = patch === null || known === undefined ? null : { patch, base: known };
+    const result = await this.#commit(id, encoded, based, write.ifVersion, null, write.ttl, deadline);
+    if (result.status === 'conflict') throw this.#conflict(id, write.ifVersion ?? 0, result.version, 1, true);
+    return { version: result.version, checksum: encoded.crc };
+  }
+
+  /** Compare-and-set, run again on a conflict. One update of a context at a time in this process; others wait their turn. */
+  update(id: string, change: (draft: unknown) => unknown, options: UpdateOptions, deadline: Deadline): Promise<UpdateResult> {
+    const write = this.#prepare(id, options, 'keep');
+    const initial = 'initial' in options ? normalize(options.initial, { maxDepth: this.#options.depth }) : undefined;
+    return this.#compareAndSet(id, options, write, deadline, async (base) => {
+      const from = base.value ?? initial;
+      if (from === undefined) throw this.#notFound(id, 'update', 'create it with set, or give `initial`');
+      const changed = await runOnDraft(from, change);
+      const value = changed === from ? from : normalize(changed, { maxDepth: this.#options.depth, base: from });
+      if (value === base.value && write.ttl === 'keep') return null;
+      return {
+        value,
+        patch: base.value === undefined ? null : (limit) => diff(base.value as JsonValue, value, { maxBytes: limit }),
+      };
+    });
+  }
+
+  patch(id: string, given: unknown, options: WriteOptions, deadline: Deadline): Promise<UpdateResult> {
+    const write = this.#prepare(id, options, 'keep');
+    const patch = validatePatch(given, { maxDepth: this.#options.depth });
+    return this.#compareAndSet(id, options, write, deadline, (base) => {
+      if (base.value === undefined) throw this.#notFound(id, 'patch', 'create it with set');
+      const value = applyPatch(base.value, patch, { maxDepth: this.#options.depth });
+      return Promise.resolve({ value, patch: () => patch });
+    });
+  }
+
+  async delete(id: string, ifVersion: number | undefined, deadline: Deadline): Promise<{ version: number } | null> {
+    checkId(id, this.#options.idBytes);
+    const expected = checkVersion(ifVersion);
+    const result = await this.#commands.remove({ id, operation: this.#operation(), ifVersion: expected }, deadline);
+    if (result.status === 'conflict') throw this.#conflict(id, expected ?? 0, result.version, 1, true);
+    if (result.status === 'absent') return null;
+    const { version, at } = result;
+    this.counters.commits += 1;
+    this.#replicas.committed(
+      id,
+      { ...absent(version), at },
+      { kind: 'deleted', version, at, crc: '', value: undefined, patch: null, base: undefined },
+    );
+    this.#emitter.emit('context:committed', { id, version, checksum: '', bytes: 0, frameBytes: 0, kind: 'deleted', at });
+    return { version };
+  }
+
+  async touch(
+    id: string,
+    ttl: number | string,
+    deadline: Deadline,
+  ): Promise<{ version: number; expiresAt: number | null } | null> {
+    checkId(id, this.#options.idBytes);
+    const ttlMs = ttl === 'none' ? 'none' : timeToLive(ttl);
+    const result = await this.#commands.touch(id, this.#operation(), ttlMs, deadline);
+    if (result !== null) this.#replicas.touched(id, result.version, result.expiresAt);
+    return result;
+  }
+
+  #compareAndSet(
+    id: string,
+    options: UpdateOptions,
+    write: Prepared,
+    deadline: Deadline,
+    make: (base: ReplicaState) => Promise<{ value: JsonValue; patch: ((limit: number) => Patch | null) | null } | null>,
+  ): Promise<UpdateResult> {
+    const attempts = write.ifVersion === null ? (options.attempts ?? DEFAULT_ATTEMPTS) : 1;
+    return this.#queue.run(id, async () => {
+      let base = this.#replicas.base(id) ?? (await this.#readBase(id, deadline));
+      for (let attempt = 1; ; attempt += 1) {
+        if (
+          write.ifVersion !== null &&
+          base.version !== write.ifVersion &&
+          !(write.ifVersion === 0 && base.value === undefined)
+        ) {
+          // what is in memory may be behind; what Redis has is not
+          base = await this.#readBase(id, deadline);
+          const found = base.value === undefined ? 0 : base.version;
+          if (found !== write.ifVersion) throw this.#conflict(id, write.ifVersion, found, attempt, true);
+        }
+        const made = await make(base);
+        if (made === null) return { version: base.version, checksum: base.crc, value: base.value as JsonValue };
+        const encoded = this.#encode(id, made.value);
+        const patch = made.patch?.(encoded.length - 1) ?? null;
+        const based = patch === null ? null : { patch, base };
+        const live = base.value !== undefined;
+        const result = await this.#commit(
+          id,
+          encoded,
+          based,
+          live ? base.version : 0,
+          live ? base.crc : null,
+          write.ttl,
+          deadline,
+        );
+        if (result.status === 'committed') return { version: result.version, checksum: encoded.crc, value: encoded.value };
+        const last = attempt >= attempts;
+        const conflict = this.#conflict(id, base.version, result.version, attempt, last);
+        if (last) throw conflict;
+        await pause(Math.random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.min(attempt, 10)));
+        this.#commands.connection.check(deadline, `update ${id}`);
+        base = await this.#readBase(id, deadline);
+      }
+    });
+  }
+
+  async #readBase(id: string, deadline: Deadline): Promise<ReplicaState> {
+    const state = await this.#reader.read(id, deadline);
+    this.#replicas.seen(id, state);
+    return state ?? absent(0);
+  }
+
+  async #commit(
+    id: string,
+    encoded: Encoded,
+    based: { readonly patch: Patch; readonly base: ReplicaState } | null,
+    ifVersion: number | null,
+    ifCrc: string | null,
+    ttl: number | 'keep' | 'none',
+    deadline: Deadline,
+  ): Promise<Committed | Conflict> {
+    const { data, length, crc, sha1, value } = encoded;
+    const text = based === null ? '' : JSON.stringify(based.patch);
+    const patch =
+      based === null || text.length >= length ? null : { text, baseVersion: based.base.version, baseCrc: based.base.crc };
+    const operation = this.#operation();
+    const result = await this.#commands.commit(
+      { id, operation, data, length, crc, sha1, patch, ifVersion, ifCrc, ttl },
+      deadline,
+    );
+    if (result.status === 'conflict') return result;
+    const { version, at, kind, frameBytes } = result;
+    this.counters.commits += 1;
+    // an attempt whose reply was lost did it: its expiry is not known for certain, so the frame or a comparison brings it
+    if (!result.repeated) {
+      const state: ReplicaState = { version, crc, value, bytes: length, at, expiresAt: result.expiresAt };
+      const step = {
+        kind,
+        version,
+        at,
+        crc,
+        value,
+        patch: kind === 'patch' && based !== null ? based.patch : null,
+        base: undefined,
+      };
+      this.#replicas.committed(id, state, step);
+    }
+    if (this.#emitter.has('context:committed')) {
+      this.#emitter.emit('context:committed', { id, version, checksum: crc, bytes: length, frameBytes, kind, at });
+    }
+    return result;
+  }
+
+  #encode(id: string, value: JsonValue): Encoded {
+    const text = JSON.stringify(value);
+    const data = text.length < BUFFER_FROM ? text : Buffer.from(text);
+    const length = typeof data === 'string' ? Buffer.byteLength(data) : data.length;
+    const most = this.#options.contextBytes;
+    if (length > most) {
+      throw new ContextError(
+        'LIMIT_EXCEEDED',
+        `${id}: the document has ${length} bytes of JSON; limits.contextBytes is ${most}: split it, or raise the limit (8 MiB at most)`,
+        {
+          id,
+          limit: 'limits.contextBytes',
+          expected: most,
+          found: length,
+        },
+      );
+    }
+    return { value, data, length, crc: crc32Hex(data), sha1: sha1Hex(data) };
+  }
+
+  #prepare(id: string, options: WriteOptions, unset: 'keep' | 'none'): Prepared {
+    checkId(id, this.#options.idBytes);
+    const { ttl } = options;
+    return {
+      ifVersion: checkVersion(options.ifVersion),
+      ttl: ttl === undefined ? unset : ttl === 'keep' || ttl === 'none' ? ttl : timeToLive(ttl),
+    };
+  }
+
+  #operation(): string {
+    this.#operations += 1;
+    return `${this.#operationPrefix}.${this.#operations.toString(36)}`;
+  }
+
+  #conflict(id: string, expected: number, found: number, attempt: number, final: boolean): ContextError {
+    this.counters.conflicts += 1;
+    this.#emitter.emit('context:conflict', { id, expected, found, attempt });
+    const what = found === 0 ? 'it does not exist' : `it is at version ${found}`;
+    const wanted = expected === 0 ? 'it was to be created' : `version ${expected} was expected`;
+    const tries = attempt > 1 ? ` (after ${attempt} attempts)` : '';
+    return new ContextError('CONFLICT', `${id}: ${wanted}, but ${what}${final ? tries : ''}; read it and try again`, {
+      namespace: this.#options.namespace,
+      id,
+      version: found,
+      expected,
+      found,
+    });
+  }
+
+  #notFound(id: string, doing: string, advice: string): ContextError {
+    return new ContextError('NOT_FOUND', `${id}: there is no such context to ${doing}; ${advice}`, {
+      namespace: this.#options.namespace,
+      id,
+    });
+  }
+}
+
+interface Prepared {
+  readonly ifVersion: number | null;
+  readonly ttl: number | 'keep' | 'none';
+}
+
+function checkVersion(version: number | undefined): number | null {
+  if (version === undefined) return null;
+  if (Number.isSafeInteger(version) && version >= 0) return version;
+  throw new ContextError(
+    'INVALID_ARGUMENT',
+    `ifVersion is ${String(version)}; it must be a whole number, 0 for "must not exist"`,
+  );
+}
+
+function timeToLive(ttl: number | string): number {
+  const ms = parseDuration(ttl, 'ttl');
+  if (ms > 0) return ms;
+  throw new ContextError(
+    'INVALID_ARGUMENT',
+    "ttl is 0: a context lives at least 1 ms; use delete to remove it, 'none' for no expiry",
+  );
+}
+
+/** What `change` makes of a value: the draft it changed, or what it returned. Objects with a key `__proto__` are copied with it. */
+async function runOnDraft(value: JsonValue, change: (draft: unknown) => unknown): Promise<unknown> {
+  if (!isContainer(value)) {
+    const returned = await change(value);
+    return returned === undefined ? value : returned;
+  }
+  return create(
+    value as object,
+    change as (draft: object) => object,
+    {
+      mark: (target: unknown) =>
+        isObject(target as JsonValue) && Object.hasOwn(target as object, '__proto__')
+          ? () => copyMembers(target as JsonObject)
+          : undefined,
+    } as object,
+  );
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

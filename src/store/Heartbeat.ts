@@ -1,0 +1,92 @@
+/**
+ * What a store does by the clock: ask whether the subscription connection still answers, compare every replica with Redis, and take
+ * expired contexts out of it. One round at a time; a round that fails (no connection) is followed by the next.
+ */
+import type { ContextCommands } from '../redis/ContextCommands.js';
+import type { Subscriptions } from '../redis/Subscriptions.js';
+import type { ReplicaSet } from '../replica/ReplicaSet.js';
+import type { Logger } from './types.js';
+
+/** Expired contexts in one script call: below 5 ms of Redis. */
+const EXPIRE_BATCH = 100;
+/** Calls a shard and round; what is left is done in the next. */
+const EXPIRE_CALLS = 20;
+
+interface Parts {
+  readonly commands: ContextCommands;
+  readonly subscriptions: Subscriptions;
+  readonly replicas: ReplicaSet;
+  readonly logger: Logger;
+}
+
+export class Heartbeat {
+  readonly #parts: Parts;
+  readonly #options: { readonly everyMs: number; readonly timeoutMs: number };
+  readonly #expired: (expired: { id: string; version: number }) => void;
+  #timer: NodeJS.Timeout | null = null;
+  #stopped = false;
+  #running = false;
+
+  constructor(
+    parts: Parts,
+    options: { readonly everyMs: number; readonly timeoutMs: number },
+    expired: (event: { id: string; version: number }) => void,
+  ) {
+    this.#parts = parts;
+    this.#options = options;
+    this.#expired = expired;
+  }
+
+  start(): void {
+    if (this.#stopped) return;
+    // instances that started together do not beat together
+    const wait = this.#options.everyMs * (0.9 + Math.random() * 0.2);
+    this.#timer = setTimeout(() => void this.#beat(), wait);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+
+  /** After the subscriptions were restored. */
+  compareNow(reason: 'reconnect'): void {
+    this.#parts.replicas.verifyAll(reason).catch((error: unknown) => this.#failed(error));
+  }
+
+  async #beat(): Promise<void> {
+    if (this.#running || this.#stopped) return;
+    this.#running = true;
+    const { commands, subscriptions, replicas } = this.#parts;
+    try {
+      await commands.connection.syncClock(this.#deadline());
+      await this.#expire();
+      if (subscriptions.up && (await subscriptions.ping())) await replicas.verifyAll('heartbeat');
+    } catch (error) {
+      this.#failed(error);
+    } finally {
+      this.#running = false;
+      this.start();
+    }
+  }
+
+  async #expire(): Promise<void> {
+    const { commands } = this.#parts;
+    for (const shard of commands.keys.shards) {
+      for (let call = 0; call < EXPIRE_CALLS && !this.#stopped; call += 1) {
+        const { more, expired } = await commands.expire(shard, EXPIRE_BATCH, this.#deadline());
+        for (const one of expired) this.#expired(one);
+        if (!more) break;
+      }
+    }
+  }
+
+  #deadline() {
+    return this.#parts.commands.connection.deadline(this.#options.timeoutMs);
+  }
+
+  #failed(error: unknown): void {
+    if (this.#stopped) return;
+    this.#parts.logger.debug({ error: error instanceof Error ? error.message : String(error) }, 'a heartbeat was missed');
+  }
+}

@@ -1,0 +1,168 @@
+/** What a store can be told, checked once: unknown options and unreadable values are errors before anything connects. */
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { z } from 'zod';
+import { ContextError } from '../core/errors.js';
+import { checkNamespace, MAX_ID_BYTES } from '../core/names.js';
+import { parseDuration, parseSize } from '../core/units.js';
+import type { RedisTarget } from '../redis/RedisConnection.js';
+import type { Duration, Logger, Size } from './types.js';
+
+/** Largest document whatever the configuration, bytes: its SHA-1 alone blocks Redis for some 20 ms. */
+const MAX_CONTEXT_BYTES = 8 * 1024 * 1024;
+
+export interface StoreOptions {
+  /** A `redis://` or `rediss://` URL, ioredis options, or an ioredis client (it is duplicated, and stays yours). @defaultValue redis://127.0.0.1:6379 */
+  readonly redis?: RedisTarget;
+  /** @defaultValue 'default' */
+  readonly namespace?: string;
+  /** Shards of a namespace that is created by this; fixed afterwards. @defaultValue 1 */
+  readonly shards?: number;
+  /** Name of this process in logs, frames and histories. @defaultValue host, process id and a random part */
+  readonly instanceId?: string;
+  /** A call with all its retries. @defaultValue '5s' */
+  readonly timeout?: Duration;
+  /** `connect` with all its checks. @defaultValue '5s' */
+  readonly connectTimeout?: Duration;
+  /** One attempt; a connection silent for this long is made anew. @defaultValue '1s' */
+  readonly attemptTimeout?: Duration;
+  /** How often replicas are compared with Redis, and expired contexts looked for. @defaultValue '1s' */
+  readonly heartbeat?: Duration;
+  /** Whether values come out frozen and shared, or as copies of the caller's own. @defaultValue 'frozen' */
+  readonly values?: 'frozen' | 'copy';
+  readonly memory?: {
+    /** Memory of this process for replicas; 0 switches them off but for watched contexts. @defaultValue '128mb' */
+    readonly local?: Size;
+  };
+  readonly log?: {
+    /** Versions from which a watcher can always resume. @defaultValue 64 */
+    readonly keep?: number;
+    /** Real bytes of Redis for a context's log; twice the document where that is more. @defaultValue '64kb' */
+    readonly bytes?: Size;
+    /** How long a deleted or expired context leaves its log, so that versions go on from it. @defaultValue '24h' */
+    readonly tombstone?: Duration;
+  };
+  readonly limits?: {
+    /** Largest document, bytes of JSON; 8 MiB at most. @defaultValue '1mb' */
+    readonly contextBytes?: Size;
+    /** Containers inside one another, 1 to 1,000. @defaultValue 256 */
+    readonly depth?: number;
+    /** Longest id, bytes of UTF-8, 1 to 512. @defaultValue 512 */
+    readonly idBytes?: number;
+  };
+  /** What to do about a maxmemory-policy other than noeviction. @defaultValue 'refuse' */
+  readonly evictionPolicy?: 'refuse' | 'warn';
+  /** @defaultValue a pino logger at level `warn`, on stderr; false: none */
+  readonly logger?: Logger | false;
+}
+
+export interface ResolvedOptions {
+  readonly redis: RedisTarget;
+  readonly namespace: string;
+  readonly shards: number | undefined;
+  readonly instanceId: string;
+  readonly timeoutMs: number;
+  readonly connectTimeoutMs: number;
+  readonly attemptTimeoutMs: number;
+  readonly heartbeatMs: number;
+  readonly copyValues: boolean;
+  readonly localBytes: number;
+  readonly logKeep: number;
+  readonly logBytes: number;
+  readonly tombstoneMs: number;
+  readonly contextBytes: number;
+  readonly depth: number;
+  readonly idBytes: number;
+  readonly evictionPolicy: 'refuse' | 'warn';
+  readonly logger: Logger | false | undefined;
+}
+
+const duration = (name: string, least: number) =>
+  z.union([z.number(), z.string()]).transform((value) => within(parseDuration(value, name), name, least, 2 ** 31 - 1, 'ms'));
+const size = (name: string, least: number, most: number) =>
+  z.union([z.number(), z.string()]).transform((value) => within(parseSize(value, name), name, least, most, 'bytes'));
+const count = (least: number, most: number) => z.number().int().min(least).max(most);
+
+const schema = z.strictObject({
+  redis: z.union([z.string(), z.looseObject({})]).default('redis://127.0.0.1:6379'),
+  namespace: z.string().default('default'),
+  shards: count(1, 1024).optional(),
+  instanceId: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,64}$/, '1 to 64 printable ASCII characters without spaces')
+    .optional(),
+  timeout: duration('timeout', 1).prefault('5s'),
+  connectTimeout: duration('connectTimeout', 1).prefault('5s'),
+  attemptTimeout: duration('attemptTimeout', 10).prefault('1s'),
+  heartbeat: duration('heartbeat', 10).prefault('1s'),
+  values: z.enum(['frozen', 'copy']).default('frozen'),
+  memory: z.strictObject({ local: size('memory.local', 0, Number.MAX_SAFE_INTEGER).prefault('128mb') }).prefault({}),
+  log: z
+    .strictObject({
+      keep: count(1, 512).default(64),
+      bytes: size('log.bytes', 0, 2 ** 30).prefault('64kb'),
+      tombstone: duration('log.tombstone', 1000).prefault('24h'),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      contextBytes: size('limits.contextBytes', 1, MAX_CONTEXT_BYTES).prefault('1mb'),
+      depth: count(1, 1000).default(256),
+      idBytes: count(1, MAX_ID_BYTES).default(MAX_ID_BYTES),
+    })
+    .prefault({}),
+  evictionPolicy: z.enum(['refuse', 'warn']).default('refuse'),
+  logger: z
+    .union([z.literal(false), z.custom<Logger>((value) => isLogger(value), 'debug, info, warn and error methods')])
+    .optional(),
+});
+
+const isLogger = (value: unknown): value is Logger =>
+  typeof value === 'object' &&
+  value !== null &&
+  ['debug', 'info', 'warn', 'error'].every((name) => typeof (value as Record<string, unknown>)[name] === 'function');
+
+function within(value: number, name: string, least: number, most: number, unit: string): number {
+  if (value >= least && value <= most) return value;
+  throw new ContextError('INVALID_OPTION', `${name} is ${value} ${unit}; it must lie between ${least} and ${most}`, {
+    limit: name,
+    found: value,
+  });
+}
+
+/** @throws ContextError `INVALID_OPTION` */
+export function resolveOptions(given: StoreOptions): ResolvedOptions {
+  const parsed = schema.safeParse(given);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map(({ path, message }) =>
+      path.length === 0 ? message : `${path.join('.')}: ${message}`,
+    );
+    throw new ContextError('INVALID_OPTION', `these options are not valid: ${problems.join('; ')}`);
+  }
+  const options = parsed.data;
+  checkNamespace(options.namespace);
+  return {
+    redis: given.redis ?? 'redis://127.0.0.1:6379',
+    namespace: options.namespace,
+    shards: options.shards,
+    instanceId:
+      options.instanceId ??
+      `${hostname()
+        .replace(/[^\x21-\x7e]/g, '')
+        .slice(0, 32)}-${process.pid}-${randomBytes(3).toString('hex')}`,
+    timeoutMs: options.timeout,
+    connectTimeoutMs: options.connectTimeout,
+    attemptTimeoutMs: options.attemptTimeout,
+    heartbeatMs: options.heartbeat,
+    copyValues: options.values === 'copy',
+    localBytes: options.memory.local,
+    logKeep: options.log.keep,
+    logBytes: options.log.bytes,
+    tombstoneMs: options.log.tombstone,
+    contextBytes: options.limits.contextBytes,
+    depth: options.limits.depth,
+    idBytes: options.limits.idBytes,
+    evictionPolicy: options.evictionPolicy,
+    logger: options.logger,
+  };
+}

@@ -1,0 +1,78 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { track } from './cleanup.js';
+import { waitFor } from './waitFor.js';
+
+export interface CliOptions {
+  readonly url: string;
+  readonly namespace?: string;
+  /** What it reads on stdin; without it stdin is empty. */
+  readonly input?: string | Buffer;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface CliResult {
+  /** Exit code; `null` where a signal ended it. */
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+
+/** A command line that runs, as a process of its own; its environment names Redis and namespace. */
+export class CliProcess {
+  stdout = '';
+  stderr = '';
+  readonly child: ChildProcess;
+  readonly #ended: Promise<CliResult>;
+
+  constructor(args: readonly string[], { url, namespace, input, env }: CliOptions) {
+    const { FORCE_COLOR: _, ...inherited } = process.env;
+    this.child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
+      env: { ...inherited, REDIS_URL: url, ...(namespace === undefined ? {} : { LUKHAS_NAMESPACE: namespace }), ...env },
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text;
+    });
+    this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text;
+    });
+    this.child.stdin?.on('error', () => {}); // it ended without reading
+    this.child.stdin?.end(input ?? '');
+    const untrack = track({ end: async () => this.#kill(), endNow: () => this.#kill() });
+    this.#ended = once(this.child, 'close').then(() => {
+      untrack();
+      return { code: this.child.exitCode, stdout: this.stdout, stderr: this.stderr };
+    });
+  }
+
+  /** Resolves when it has ended and all it printed has been read. */
+  result(): Promise<CliResult> {
+    return this.#ended;
+  }
+
+  /** Waits until so many whole lines stand on stdout, and gives them back. */
+  async lines(count: number): Promise<string[]> {
+    const lines = await waitFor(
+      () => {
+        if (this.child.exitCode !== null) throw new Error(`ended with ${this.child.exitCode}: ${this.stderr}`);
+        const whole = this.stdout.split('\n').slice(0, -1);
+        return whole.length >= count && whole;
+      },
+      { what: `${count} lines of output`, limitMs: 15_000 },
+    );
+    return lines;
+  }
+
+  #kill(): void {
+    if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill('SIGKILL');
+  }
+}
+
+/** Runs a command line to its end. */
+export function runCli(args: readonly string[], options: CliOptions): Promise<CliResult> {
+  return new CliProcess(args, options).result();
+}

@@ -1,0 +1,495 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { uniqueNamespace } from '../helpers/namespace.js';
+import { RedisServer } from '../helpers/RedisServer.js';
+import { type CliOptions, CliProcess, type CliResult, runCli } from '../helpers/runCli.js';
+
+const COMMANDS = [
+  'get', 'set', 'patch', 'delete', 'touch', 'list', 'watch', 'history', 'inspect', 'verify', 'stats', 'doctor', 'demo',
+]; // biome-ignore format: one list
+
+// Each call is a process that loads the sources: most of a second on a small machine.
+describe('the command line', function () {
+  this.timeout(60_000);
+  let server: RedisServer;
+  let namespace: string;
+  let folder: string;
+
+  before(async () => {
+    server = await RedisServer.start();
+    folder = mkdtempSync(join(tmpdir(), 'lukhas-cli-'));
+  });
+  after(async () => {
+    await server.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  beforeEach(() => {
+    namespace = uniqueNamespace('cli');
+  });
+
+  const run = (args: readonly string[], options: Partial<CliOptions> = {}): Promise<CliResult> =>
+    runCli(args, { url: server.url, namespace, ...options });
+
+  /** Runs a command that must succeed, with `--json`, and gives back what it printed. */
+  async function json<T>(...args: string[]): Promise<T> {
+    const result = await run([...args, '--json']);
+    expect(result, args.join(' ')).to.deep.include({ code: 0, stderr: '' });
+    return JSON.parse(result.stdout) as T;
+  }
+
+  /** Runs a command that must fail, as text and with `--json`, and gives back the error object. */
+  async function fails(
+    args: readonly string[],
+    code: number,
+    options: Partial<CliOptions> = {},
+  ): Promise<Record<string, unknown>> {
+    const [text, object] = await Promise.all([run(args, options), run([...args, '--json'], options)]);
+    for (const { code: found, stdout } of [text, object])
+      expect({ found, stdout }, args.join(' ')).to.deep.equal({ found: code, stdout: '' });
+    const { error } = JSON.parse(object.stderr) as { error: Record<string, unknown> };
+    expect(text.stderr).to.equal(`${String(error.code)}: ${String(error.message).replace(/\s*\n\s*/g, ' ')}\n`);
+    expect(text.stderr).to.match(/^[A-Z_]+: \S.{10,}\n$/);
+    return error;
+  }
+
+  /** Changes a byte of the stored document behind the store's back. */
+  async function damage(id: string): Promise<void> {
+    const { keys } = await json<{ keys: { context: string } }>('inspect', id);
+    const redis = server.client();
+    const data = (await redis.hget(keys.context, 'data')) ?? '';
+    await redis.hset(keys.context, 'data', `${data.slice(0, 1)}!${data.slice(2)}`);
+  }
+
+  describe('set and get', () => {
+    it('takes a value as an argument, from a file and from stdin', async () => {
+      const value = { text: 'Zürich 日本 ✅', list: [], none: null, n: -1.5e-7 };
+      const file = join(folder, 'value.json');
+      writeFileSync(file, `\uFEFF${JSON.stringify(value, null, 2)}\n`);
+      const compact = JSON.stringify(value);
+      const written = await Promise.all([
+        run(['set', 'argument', compact]),
+        run(['set', 'file', `@${file}`]),
+        run(['set', 'dash', '-'], { input: compact }),
+        run(['set', 'stdin'], { input: compact }),
+        run(['set', 'negative', '-1']),
+      ]);
+      expect(written.map(({ code }) => code)).to.deep.equal([0, 0, 0, 0, 0]);
+      for (const id of ['argument', 'file', 'dash', 'stdin']) {
+        expect((await run(['get', id])).stdout).to.equal(`${compact}\n`);
+      }
+      expect((await run(['get', 'negative'])).stdout).to.equal('-1\n');
+    });
+
+    it('answers with version and checksum', async () => {
+      const first = await json<{ id: string; version: number; checksum: string }>('set', 'x', '{"a":1}');
+      expect(first).to.include({ id: 'x', version: 1 });
+      expect(first.checksum).to.match(/^[0-9a-f]{8}$/);
+      const second = await run(['set', 'x', '{"a":2}']);
+      expect(second.stdout).to.match(/^x {2}version 2 {2}checksum [0-9a-f]{8}\n$/);
+      const read = await json<Record<string, unknown>>('get', 'x');
+      expect(Object.keys(read)).to.have.members(['id', 'value', 'version', 'checksum', 'updatedAt', 'expiresAt']);
+      expect(read).to.deep.include({ id: 'x', value: { a: 2 }, version: 2, expiresAt: null });
+    });
+
+    it('prints the stored bytes with --raw and the rest with --meta', async () => {
+      await run(['set', 'x', '{ "a" : [ 1, "é" ] }']);
+      expect((await run(['get', 'x', '--raw'])).stdout).to.equal('{"a":[1,"é"]}');
+      expect((await run(['get', 'x', '--meta'])).stdout).to.match(/version +1\n.*checksum +[0-9a-f]{8}\n/s);
+      expect(await json<object>('get', 'x', '--meta')).to.not.have.property('value');
+      expect((await run(['get', 'y', '--raw'])).code).to.equal(3);
+    });
+
+    it('ends with 3 where there is no such context', async () => {
+      const error = await fails(['get', 'nobody'], 3);
+      expect(error).to.deep.include({ code: 'NOT_FOUND', id: 'nobody', namespace });
+    });
+
+    it('commits only on top of --if-version, and 0 means it must not exist', async () => {
+      await run(['set', 'x', '1', '--if-version', '0']);
+      const error = await fails(['set', 'x', '2', '--if-version', '0'], 3);
+      expect(error).to.include({ code: 'CONFLICT', id: 'x' });
+      expect((await run(['set', 'x', '2', '--if-version', '1'])).code).to.equal(0);
+      expect((await run(['get', 'x'])).stdout).to.equal('2\n');
+    });
+
+    it('sets a time to live', async () => {
+      await run(['set', 'x', '1', '--ttl', '1h']);
+      const { updatedAt, expiresAt } = await json<{ updatedAt: number; expiresAt: number }>('get', 'x');
+      expect(expiresAt - updatedAt).to.equal(3_600_000);
+      await run(['set', 'y', '1', '--ttl', '90000']);
+      const y = await json<{ updatedAt: number; expiresAt: number }>('get', 'y');
+      expect(y.expiresAt - y.updatedAt).to.equal(90_000);
+    });
+
+    it('ends with 4 where the stored bytes are damaged', async () => {
+      await run(['set', 'x', '{"a":1}']);
+      await damage('x');
+      expect(await fails(['get', 'x'], 4)).to.include({ code: 'CORRUPT', id: 'x' });
+      expect((await run(['get', 'x', '--raw'])).stdout).to.equal('{!a":1}');
+    });
+  });
+
+  describe('patch', () => {
+    it('applies a JSON Patch', async () => {
+      await run(['set', 'x', '{"list":[1]}']);
+      const result = await json<{ version: number }>('patch', 'x', '[{"op":"add","path":"/list/-","value":2}]');
+      expect(result.version).to.equal(2);
+      await run(['patch', 'x'], { input: '[{"op":"remove","path":"/list/0"}]' });
+      expect((await run(['get', 'x'])).stdout).to.equal('{"list":[2]}\n');
+    });
+
+    it('changes nothing and ends with 3 where an operation fails', async () => {
+      await run(['set', 'x', '{"a":1}']);
+      const patch = '[{"op":"replace","path":"/a","value":2},{"op":"test","path":"/a","value":3}]';
+      expect(await fails(['patch', 'x', patch], 3)).to.include({ code: 'PATCH_FAILED', operation: 1 });
+      expect(await json<object>('get', 'x')).to.deep.include({ value: { a: 1 }, version: 1 });
+      expect((await run(['patch', 'nobody', patch])).code).to.equal(3);
+      expect((await run(['patch', 'x', '[]', '--if-version', '7'])).code).to.equal(3);
+    });
+
+    it('refuses what is no JSON Patch with 2', async () => {
+      await run(['set', 'x', '{"a":1}']);
+      for (const patch of ['{"op":"add"}', '[{"op":"swap","path":"/a"}]', '[{"op"']) {
+        expect((await fails(['patch', 'x', patch], 2)).code).to.equal('INVALID_PATCH');
+      }
+    });
+  });
+
+  it('delete removes a context once', async () => {
+    await run(['set', 'x', '1']);
+    expect((await fails(['delete', 'x', '--if-version', '9'], 3)).code).to.equal('CONFLICT');
+    expect(await json<object>('delete', 'x', '--if-version', '1')).to.deep.equal({ id: 'x', version: 2, deleted: true });
+    expect((await fails(['delete', 'x'], 3)).code).to.equal('NOT_FOUND');
+    expect((await json<{ version: number }>('set', 'x', '2')).version).to.equal(3);
+  });
+
+  it('touch sets and clears the expiry', async () => {
+    await run(['set', 'x', '1']);
+    const before = Date.now();
+    const touched = await json<{ expiresAt: number }>('touch', 'x', '10m');
+    expect(touched.expiresAt).to.be.within(before + 590_000, Date.now() + 610_000);
+    expect(await json<object>('touch', 'x', 'none')).to.include({ id: 'x', expiresAt: null });
+    expect((await run(['touch', 'nobody', '1s'])).code).to.equal(3);
+    expect((await run(['touch', 'x', 'soon'])).code).to.equal(2);
+  });
+
+  it('list gives pages whose cursors lead through all contexts, each once', async () => {
+    const ids = ['a-1', 'a-2', 'a-3', 'b-1', 'ü'];
+    await Promise.all(ids.map((id) => run(['set', id, JSON.stringify(id)])));
+    const seen: string[] = [];
+    let cursor: string | null = null;
+    do {
+      const page: { items: { id: string }[]; cursor: string | null } = await json(
+        'list',
+        '--limit',
+        '2',
+        ...(cursor ? ['--cursor', cursor] : []),
+      );
+      expect(page.items.length).to.be.at.most(2);
+      seen.push(...page.items.map(({ id }) => id));
+      cursor = page.cursor;
+    } while (cursor !== null);
+    expect(seen).to.have.members(ids).and.have.length(ids.length);
+
+    const all = await json<{ items: Record<string, unknown>[]; cursor: null }>('list', '--all', '--limit', '2', '--prefix', 'a-');
+    expect(all.cursor).to.equal(null);
+    expect(all.items.map(({ id }) => id)).to.have.members(['a-1', 'a-2', 'a-3']);
+    expect(all.items[0]).to.have.all.keys('id', 'version', 'checksum', 'bytes', 'memoryBytes', 'updatedAt', 'expiresAt');
+    expect(all.items[0]).to.include({ version: 1, bytes: 5, expiresAt: null });
+
+    const text = await run(['list', '--prefix', 'b-']);
+    expect(text.stdout).to.match(/^ID +VERSION +CHECKSUM.*\nb-1 +1 +[0-9a-f]{8} +5 .* never\n$/);
+    expect((await run(['list', '--prefix', 'zz'])).stderr).to.equal('No contexts.\n');
+  });
+
+  it('keeps namespaces apart, and --namespace wins over the environment', async () => {
+    await run(['set', 'x', '1', '--namespace', `${namespace}-2`]);
+    expect((await run(['get', 'x'])).code).to.equal(3);
+    expect((await run(['--namespace', `${namespace}-2`, 'get', 'x'])).stdout).to.equal('1\n');
+  });
+
+  describe('watch', () => {
+    it('replays from a version and ends after --count changes', async () => {
+      for (const value of ['{"n":1}', '{"n":2}', '{"n":3}']) await run(['set', 'x', value]);
+      const result = await run(['watch', 'x', '--from-version', '1', '--count', '2', '--json']);
+      expect(result.code).to.equal(0);
+      const changes = result.stdout
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Record<string, unknown>);
+      expect(changes.map(({ id, version, value }) => ({ id, version, value }))).to.deep.equal([
+        { id: 'x', version: 2, value: { n: 2 } },
+        { id: 'x', version: 3, value: { n: 3 } },
+      ]);
+      expect(changes[0]).to.have.all.keys('id', 'version', 'kind', 'patch', 'value', 'checksum', 'at');
+      const [line] = (await run(['watch', 'x', '--from-version', '2', '--count', '1', '--json', '--no-value'])).stdout.split(
+        '\n',
+      );
+      expect(JSON.parse(line ?? '')).to.not.have.property('value');
+    });
+
+    it('follows a context from before it exists until it is deleted', async () => {
+      const watching = new CliProcess(['watch', 'x', '--from-version', '0', '--count', '3'], { url: server.url, namespace });
+      await run(['set', 'x', '{"n":1}']);
+      await watching.lines(1);
+      await run(['patch', 'x', '[{"op":"replace","path":"/n","value":2}]']);
+      await watching.lines(2);
+      await run(['delete', 'x']);
+      const { code, stdout } = await watching.result();
+      expect(code).to.equal(0);
+      expect(stdout).to.match(/^\S+ \S+Z {2}v1 {2}full .*\n\S+ \S+Z {2}v2 {2}(patch|full) .*\n\S+ \S+Z {2}v3 {2}deleted\n$/);
+    });
+
+    for (const [signal, code] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const) {
+      it(`closes its store and ends with ${code} on ${signal}`, async () => {
+        await run(['set', 'x', '1']);
+        const watching = new CliProcess(['watch', 'x', '--from-version', '0'], { url: server.url, namespace });
+        await watching.lines(1);
+        watching.child.kill(signal);
+        const result = await watching.result();
+        expect({ code: result.code, stderr: result.stderr }).to.deep.equal({ code, stderr: '' });
+      });
+    }
+
+    it('ends quietly when the reader of its output goes away', async () => {
+      await run(['set', 'x', '1']);
+      const watching = new CliProcess(['watch', 'x', '--from-version', '0'], { url: server.url, namespace });
+      await watching.lines(1);
+      watching.child.stdout?.destroy();
+      await run(['set', 'x', '2']);
+      const result = await watching.result();
+      expect({ code: result.code, stderr: result.stderr }).to.deep.equal({ code: 0, stderr: '' });
+    });
+  });
+
+  it('history shows the log, the newest first, also of a deleted context', async () => {
+    for (const value of ['{"n":1}', '{"n":2}']) await run(['set', 'x', value]);
+    const { id, entries } = await json<{ id: string; entries: Record<string, unknown>[] }>('history', 'x');
+    expect(id).to.equal('x');
+    expect(entries.map(({ version }) => version)).to.deep.equal([2, 1]);
+    expect(entries[0]).to.have.all.keys(
+      'version',
+      'kind',
+      'at',
+      'by',
+      'operation',
+      'checksum',
+      'sha1',
+      'bytes',
+      'frameBytes',
+      'patch',
+    );
+    expect((await json<{ entries: object[] }>('history', 'x', '--limit', '1')).entries).to.have.length(1);
+    expect((await run(['history', 'x'])).stdout).to.match(/^VERSION +KIND.*\n +2 .*\n +1 .*\n$/);
+    await run(['delete', 'x']);
+    expect((await json<{ entries: { kind: string }[] }>('history', 'x')).entries[0]?.kind).to.equal('deleted');
+    expect((await run(['history', 'nobody'])).code).to.equal(3);
+  });
+
+  describe('inspect', () => {
+    it('shows keys, checks, expiry and log', async () => {
+      await run(['set', 'x', '{"a":1,"b":[]}', '--ttl', '1h']);
+      const report = await json<Record<string, unknown> & { keys: Record<string, string> }>('inspect', 'x');
+      expect(report).to.have.all.keys('id', 'namespace', 'keys', 'context', 'summary', 'verification', 'log');
+      expect(report).to.deep.include({ id: 'x', namespace });
+      expect(report.context).to.deep.include({ value: { a: 1, b: [] }, version: 1 });
+      expect(report.summary).to.include({ id: 'x', bytes: 14 });
+      expect(report.verification).to.include({ ok: true, version: 1 });
+      expect(await server.client().hget(report.keys.context ?? '', 'data')).to.equal('{"a":1,"b":[]}');
+      const { stdout } = await run(['inspect', 'x']);
+      for (const part of [report.keys.context, report.keys.log, 'sha1', 'crc32', 'an object of 2: "a", "b"', 'full']) {
+        expect(stdout).to.include(part);
+      }
+      expect((await run(['inspect', 'nobody'])).code).to.equal(3);
+    });
+
+    it('shows a damaged context too, and ends with 4', async () => {
+      await run(['set', 'x', '{"a":1}']);
+      await damage('x');
+      const [text, object] = await Promise.all([run(['inspect', 'x']), run(['inspect', 'x', '--json'])]);
+      expect([text.code, object.code]).to.deep.equal([4, 4]);
+      expect(text.stdout).to.match(/BAD crc32 +stored [0-9a-f]{8}, computed [0-9a-f]{8}/);
+      expect(JSON.parse(object.stdout)).to.deep.include({ id: 'x', context: null });
+    });
+  });
+
+  it('verify tells good, bad and missing contexts apart', async () => {
+    await Promise.all(['a', 'b', 'c'].map((id) => run(['set', id, '{"n":1}'])));
+    expect(await json<object>('verify', 'a', 'b')).to.deep.include({ ok: true, verified: 2, bad: 0, missing: [] });
+    expect(await run(['verify', '--all'])).to.deep.include({ code: 0, stdout: '3 verified, 0 bad\n' });
+    const missing = await run(['verify', 'a', 'nobody']);
+    expect(missing.code).to.equal(3);
+    expect(missing.stdout).to.match(/^ok {2}a .*\nmissing {2}nobody\n$/);
+
+    await damage('b');
+    for (const args of [['b'], ['a', 'b', 'nobody'], ['--all'], ['--prefix', 'b']]) {
+      const { code, stdout } = await run(['verify', ...args]);
+      expect(code, args.join(' ')).to.equal(4);
+      expect(stdout).to.match(/BAD {2}b .*\n +BAD /);
+    }
+    const result = await run(['verify', '--all', '--json']);
+    const report = JSON.parse(result.stdout) as { ok: boolean; bad: number; results: { id: string; ok: boolean }[] };
+    expect(report).to.deep.include({ ok: false, verified: 3, bad: 1 });
+    expect(report.results.filter(({ ok }) => !ok).map(({ id }) => id)).to.deep.equal(['b']);
+    expect((await run(['verify'])).code).to.equal(2);
+    expect((await run(['verify', 'a', '--all'])).code).to.equal(2);
+  });
+
+  it('stats gives the accounts of each shard', async () => {
+    await run(['set', 'x', '1']);
+    const { namespace: name, shards } = await json<{ namespace: string; shards: Record<string, number>[] }>('stats');
+    expect(name).to.equal(namespace);
+    expect(shards[0]).to.include({ shard: 0, contexts: 1, commits: 1 });
+    expect((await run(['stats'])).stdout).to.match(/^SHARD +CONTEXTS +MEMORY.*\n0 +1 /);
+  });
+
+  describe('doctor', () => {
+    it('finds a fit server fit', async () => {
+      const report = await json<{ ok: boolean; checks: { name: string; status: string }[] }>('doctor');
+      expect(report.ok).to.equal(true);
+      expect(report.checks.map(({ name }) => name)).to.include.members([
+        'reachable',
+        'version',
+        'maxmemory-policy',
+        'persistence',
+        'rights',
+        'scripts',
+      ]);
+      expect(report.checks[0]).to.have.all.keys('name', 'status', 'detail', 'advice');
+      expect((await run(['doctor'])).stdout).to.match(/^ok {4}reachable .*\d+ ok, \d+ warnings, 0 failed\n$/s);
+    });
+
+    it('ends with 5 and says what to do where one is not', async () => {
+      const unfit = await RedisServer.start({ config: { 'maxmemory-policy': 'allkeys-lru', maxmemory: '100mb' } });
+      try {
+        const [text, object] = await Promise.all([
+          run(['doctor'], { url: unfit.url }),
+          run(['doctor', '--json'], { url: unfit.url }),
+        ]);
+        expect([text.code, object.code]).to.deep.equal([5, 5]);
+        expect(text.stdout).to.match(/^FAIL {2}maxmemory-policy .*allkeys-lru.*\n +\S/m);
+        const { ok, checks } = JSON.parse(object.stdout) as {
+          ok: boolean;
+          checks: { name: string; status: string; advice: string | null }[];
+        };
+        expect(ok).to.equal(false);
+        expect(checks.find(({ name }) => name === 'maxmemory-policy'))
+          .to.include({ status: 'fail' })
+          .and.have.property('advice')
+          .that.includes('noeviction');
+      } finally {
+        await unfit.stop();
+      }
+      const nobody = await run(['doctor', '--json'], { url: 'redis://127.0.0.1:1' });
+      expect(nobody.code).to.equal(5);
+      expect((JSON.parse(nobody.stdout) as { checks: object[] }).checks[0]).to.include({ name: 'reachable', status: 'fail' });
+    });
+  });
+
+  describe('bad usage and input', () => {
+    const file = (): string => {
+      const path = join(folder, 'latin1.json');
+      writeFileSync(path, Buffer.from('"\xfc"', 'latin1'));
+      return path;
+    };
+    const cases: [what: string, args: () => string[], code: string][] = [
+      ['an unknown option', () => ['get', 'x', '--bogus'], 'USAGE'],
+      ['an unknown command', () => ['gett', 'x'], 'USAGE'],
+      ['a missing argument', () => ['get'], 'USAGE'],
+      ['an argument too many', () => ['get', 'x', 'y'], 'USAGE'],
+      ['a count that is none', () => ['list', '--limit', '1.5'], 'USAGE'],
+      ['a value that is not JSON', () => ['set', 'x', '{bad'], 'INVALID_VALUE'],
+      ['an empty value', () => ['set', 'x'], 'INVALID_VALUE'],
+      ['half a surrogate pair', () => ['set', 'x', '"\\ud800"'], 'INVALID_VALUE'],
+      ['a file that is not there', () => ['set', 'x', '@/nowhere/x.json'], 'INVALID_ARGUMENT'],
+      ['a file that is not UTF-8', () => ['set', 'x', `@${file()}`], 'INVALID_ARGUMENT'],
+      ['an empty id', () => ['get', ''], 'INVALID_ID'],
+      ['a namespace with a brace', () => ['get', 'x', '--namespace', 'a}b'], 'INVALID_OPTION'],
+      ['a duration that is none', () => ['get', 'x', '--timeout', 'soon'], 'INVALID_OPTION'],
+    ];
+    for (const [what, args, code] of cases) {
+      it(`ends with 2 on ${what}`, async () => {
+        expect((await fails(args(), 2)).code).to.equal(code);
+      });
+    }
+
+    it('shows the help on stderr where no command is given', async () => {
+      const { code, stdout, stderr } = await run([]);
+      expect({ code, stdout }).to.deep.equal({ code: 2, stdout: '' });
+      expect(stderr).to.include('Commands:').and.include('No command given');
+    });
+  });
+
+  describe('Redis out of reach', () => {
+    it('ends with 5 where nobody listens', async () => {
+      const error = await fails(['get', 'x'], 5, { url: 'redis://127.0.0.1:1' });
+      expect(error.code).to.equal('CONNECTION');
+    });
+
+    it('ends with 5 on a wrong password, and does not print the one it used', async () => {
+      const locked = await RedisServer.start({ password: 'right' });
+      try {
+        const url = locked.urlFor('default', 'wr0ng-secret');
+        expect((await fails(['get', 'x'], 5, { url })).code).to.equal('AUTH');
+        const verbose = await run(['get', 'x', '--verbose'], { url });
+        expect(verbose.stderr).to.not.include('wr0ng-secret');
+        expect((await run(['set', 'x', '1'], { url: locked.url })).code).to.equal(0);
+      } finally {
+        await locked.stop();
+      }
+    });
+
+    it('ends within --timeout on a server that hangs', async () => {
+      const hanging = await RedisServer.start();
+      try {
+        await hanging.pause();
+        const { code, stderr } = await run(['get', 'x', '--timeout', '300ms'], { url: hanging.url });
+        expect(code, stderr).to.be.oneOf([5, 6]);
+        expect(stderr).to.match(/^(CONNECTION|TIMEOUT): /);
+      } finally {
+        hanging.resume();
+        await hanging.stop();
+      }
+    });
+  });
+
+  describe('help', () => {
+    it('is there for every command, with examples and exit codes', async () => {
+      const general = await run(['--help']);
+      expect(general.code).to.equal(0);
+      for (const command of COMMANDS) expect(general.stdout).to.match(new RegExp(`^ {2}${command} `, 'm'));
+      for (const command of COMMANDS) {
+        const { code, stdout, stderr } = await run([command, '--help']);
+        expect({ code, stderr }, command).to.deep.equal({ code: 0, stderr: '' });
+        expect(stdout, command).to.match(new RegExp(`\\nExamples:\\n(?: {2}# .*\\n)? {2}lukhas-context ${command}`));
+        expect(stdout, command).to.match(/\nExit codes:\n {2}0 .*\n(?:.*\n)* {2}5 /);
+        for (const option of ['--redis', '--namespace', '--json', '--timeout']) expect(stdout, command).to.include(option);
+      }
+    });
+
+    it('--version prints the version of the package', async () => {
+      const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+      expect((await run(['--version'])).stdout).to.equal(`${version}\n`);
+    });
+  });
+
+  it('--verbose logs to stderr and prints the stack of an error; stdout stays as it is', async () => {
+    await run(['set', 'x', '1']);
+    const good = await run(['get', 'x', '--verbose']);
+    expect(good).to.deep.include({ code: 0, stdout: '1\n' });
+    const bad = await run(['patch', 'x', '[{"op":"remove","path":"/a"}]', '--verbose']);
+    expect(bad.code).to.equal(3);
+    expect(bad.stderr).to.match(/\n {4}at /);
+  });
+
+  it('prints no colours where stdout is no terminal', async () => {
+    await run(['set', 'x', '1']);
+    const { stdout } = await run(['inspect', 'x'], { env: { FORCE_COLOR: '1' } });
+    expect(stdout).to.include('Keys in Redis').and.not.include('\x1b');
+  });
+});
