@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # A Docker engine for CI: installed and started where none answers, and stopped again. Needs common.sh and packages.sh.
 
-docker_pid=''
+# The pid file of the engine that this script started.
+docker_pidfile=''
 
 docker_engine_answers() { have docker && docker info >/dev/null 2>&1; }
 
@@ -20,12 +21,13 @@ ensure_docker_engine() {
   # The package may have started it.
   if docker_engine_answers; then return 0; fi
   say 'Starting the Docker engine …'
+  docker_pidfile="$log.pid"
   # In a session of its own: Ctrl-C must not end it before the containers.
-  as_root setsid dockerd >"$log" 2>&1 </dev/null &
-  docker_pid=$!
+  as_root setsid dockerd --pidfile "$docker_pidfile" >"$log" 2>&1 </dev/null &
+  local launcher=$!
   until docker_engine_answers; do
-    if ! is_alive "$docker_pid" || [ "$waited" -ge 300 ]; then
-      say "The Docker engine does not answer ($(last_words "$log")); its log is $log."
+    if [ "$waited" -ge 300 ] || { ! is_alive "$launcher" && ! docker_runs; }; then
+      say "The Docker engine does not answer ($(last_words "$log"))."
       stop_docker_engine
       return 1
     fi
@@ -34,16 +36,16 @@ ensure_docker_engine() {
   done
 }
 
+docker_runs() { [ -s "$docker_pidfile" ] && as_root kill -0 "$(cat "$docker_pidfile")" 2>/dev/null; }
+
 # Stops the engine if this script started it.
 stop_docker_engine() {
-  [ -n "$docker_pid" ] || return 0
-  local pid="$docker_pid" waited=0
-  docker_pid=''
-  as_root kill -TERM "$pid" 2>/dev/null || true
-  while is_alive "$pid" && [ "$waited" -lt 100 ]; do
+  local waited=0
+  if [ -z "$docker_pidfile" ] || ! docker_runs; then return 0; fi
+  as_root kill -TERM "$(cat "$docker_pidfile")"
+  while docker_runs && [ "$waited" -lt 150 ]; do
     waited=$((waited + 1))
     pause
   done
-  if is_alive "$pid"; then as_root kill -KILL "$pid" 2>/dev/null || true; fi
-  wait "$pid" 2>/dev/null || true
+  if docker_runs; then as_root kill -KILL "$(cat "$docker_pidfile")"; fi
 }

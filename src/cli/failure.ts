@@ -24,9 +24,9 @@ function known(error: unknown): ContextError | CliError {
 }
 
 function usage(error: CommanderError): string {
-  if (error.code === 'commander.help') return 'No command given; --help lists them.';
+  if (error.code === 'commander.help') return 'no command given; --help lists them';
   const sentence = error.message.replace(/^error: /, '').trim();
-  return `${sentence.charAt(0).toUpperCase()}${sentence.slice(1)}${/[.!?)]$/.test(sentence) ? '' : '.'} See --help.`;
+  return `${sentence.replace(/\.$/, '')}; see --help`;
 }
 
 const oneLine = (text: string): string => text.replace(/\s*\n\s*/g, ' ').trim();

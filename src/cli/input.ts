@@ -16,7 +16,7 @@ export async function readPatch(argument: string | undefined): Promise<Patch> {
   if (!Array.isArray(patch)) {
     throw new ContextError(
       'INVALID_PATCH',
-      'A JSON Patch is an array of operations, such as [{"op":"add","path":"/a","value":1}].',
+      'a JSON Patch is an array of operations, such as [{"op":"add","path":"/a","value":1}]',
     );
   }
   return patch as Patch;
@@ -48,7 +48,7 @@ async function readArgument(argument: string | undefined, what: string): Promise
   if (argument?.startsWith('@')) return decode(readFile(argument.slice(1)), what);
   if (argument !== undefined && argument !== '-') return argument;
   if (argument === undefined && process.stdin.isTTY) {
-    throw usageError(`No ${what} given: pass it as an argument, as @file, or through stdin.`);
+    throw usageError(`no ${what} given: pass it as an argument, as @file, or through stdin`);
   }
   const chunks: Buffer[] = [];
   for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
@@ -59,7 +59,7 @@ function readFile(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new ContextError('INVALID_ARGUMENT', `Cannot read ${path}: ${(error as Error).message}.`, { cause: error });
+    throw new ContextError('INVALID_ARGUMENT', `cannot read ${path}: ${(error as Error).message}`, { cause: error });
   }
 }
 
@@ -68,15 +68,15 @@ function decode(bytes: Buffer, what: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (error) {
-    throw new ContextError('INVALID_ARGUMENT', `The ${what} is not valid UTF-8.`, { cause: error });
+    throw new ContextError('INVALID_ARGUMENT', `the ${what} is not valid UTF-8`, { cause: error });
   }
 }
 
 function parse(text: string, code: 'INVALID_VALUE' | 'INVALID_PATCH', what: string): unknown {
-  if (text.trim() === '') throw new ContextError(code, `The ${what} is empty; it must be JSON.`);
+  if (text.trim() === '') throw new ContextError(code, `the ${what} is empty; it must be JSON`);
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new ContextError(code, `The ${what} is not JSON: ${(error as Error).message}.`, { cause: error });
+    throw new ContextError(code, `the ${what} is not JSON: ${(error as Error).message}`, { cause: error });
   }
 }

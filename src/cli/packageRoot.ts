@@ -6,7 +6,7 @@ export function packageRoot(): string {
   for (let folder = import.meta.dirname; ; folder = dirname(folder)) {
     if (existsSync(join(folder, 'package.json'))) return folder;
     if (folder === dirname(folder))
-      throw new Error(`No package.json above ${import.meta.dirname}: the installation is incomplete.`);
+      throw new Error(`no package.json above ${import.meta.dirname}: the installation is incomplete`);
   }
 }
 

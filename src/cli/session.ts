@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
-import { destination, pino } from 'pino';
-import { ContextStore } from '../store/ContextStore.js';
+import type { ContextStore } from '../store/ContextStore.js';
+import type { StoreOptions } from '../store/options.js';
 import type { Duration, Logger } from '../store/types.js';
 import { duration } from './input.js';
 import { orAborted } from './orAborted.js';
@@ -40,18 +40,17 @@ export function globalFlags(command: Command): GlobalFlags {
 }
 
 /** What a store is opened with; `--timeout` limits the connection as well as each call. */
-export function storeOptions(flags: GlobalFlags): {
-  redis: string;
-  namespace: string;
-  logger: Logger | false;
-  timeout?: Duration;
-  connectTimeout?: Duration;
-} {
+export async function storeOptions(flags: GlobalFlags): Promise<StoreOptions> {
   const { redis, namespace, timeout } = flags;
   const limits = timeout === undefined ? {} : { timeout, connectTimeout: timeout };
-  // On stderr: stdout holds the command's answer and nothing else.
-  const logger = flags.verbose ? pino({ level: 'debug' }, destination({ fd: 2, sync: true })) : false;
-  return { redis, namespace, logger, ...limits };
+  return { redis, namespace, logger: flags.verbose ? await stderrLogger() : false, ...limits };
+}
+
+/** On stderr: stdout holds the command's answer and nothing else. */
+async function stderrLogger(): Promise<Logger> {
+  const { destination, pino } = await import('pino');
+  const logger: Logger = pino({ level: 'debug' }, destination({ fd: 2, sync: true }));
+  return logger;
 }
 
 /** Opens the store, runs `body`, closes the store whatever happened; what `body` returns becomes the exit code. */
@@ -59,10 +58,12 @@ export async function withStore(
   flags: GlobalFlags,
   signal: AbortSignal,
   body: (session: Session) => Promise<number | undefined>,
+  further: Pick<StoreOptions, 'log'> = {},
 ): Promise<void> {
-  const opening = ContextStore.connect(storeOptions(flags));
-  // After an interruption the process ends, and the attempt with it.
-  const store = await orAborted(opening, signal);
+  // Loaded when it is needed: help and refused input come in half the time without.
+  const { ContextStore } = await import('../store/ContextStore.js');
+  // After an interruption the process ends, and an attempt under way with it.
+  const store = await orAborted(ContextStore.connect({ ...(await storeOptions(flags)), ...further }), signal);
   try {
     const exitCode = await body({ store, flags, output: createOutput(flags.json), signal });
     if (exitCode !== undefined) process.exitCode = exitCode;

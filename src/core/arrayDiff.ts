@@ -11,8 +11,9 @@ const MAX_PAIRS = 200_000;
 /** Bounds of the search by edit distance: its memory is the square of the first. */
 const MAX_EDITS = 512;
 const MAX_STEPS = 4_000_000;
-/** Occurrences in the other array that an element is compared with where all of them would be too many. */
+/** Occurrences in the other array that an element is compared with where all would be too many: as many as make so many in all. */
 const MAX_CANDIDATES = 8;
+const CANDIDATES_IN_ALL = 1_000_000;
 
 export function commonSubsequence(a: Int32Array, b: Int32Array): Matches {
   const countsA = count(a);
@@ -25,10 +26,12 @@ export function commonSubsequence(a: Int32Array, b: Int32Array): Matches {
   for (const [id, inA] of countsA) pairs += inA * (countsB.get(id) ?? 0);
   const left = keptA.map((index) => a[index] as number);
   const right = keptB.map((index) => b[index] as number);
+  const equal = (indexA: number, indexB: number): boolean => left[indexA] === right[indexB];
+  const candidates = Math.max(2, Math.min(MAX_CANDIDATES, Math.floor(CANDIDATES_IN_ALL / left.length)));
   const found =
     pairs <= MAX_PAIRS
       ? byPairs(left, right, Number.POSITIVE_INFINITY)
-      : (byEdits(left, right) ?? byPairs(left, right, MAX_CANDIDATES));
+      : (byEdits(left.length, right.length, equal, MAX_EDITS, MAX_STEPS) ?? byPairs(left, right, candidates));
   return found.map((index, place) => (place % 2 === 0 ? keptA : keptB)[index] as number);
 }
 
@@ -109,9 +112,19 @@ function firstNotBelow(sorted: readonly number[], value: number): number {
   return low;
 }
 
-/** Myers (1986): quick where little differs. Exact, or `null` where the bounds do not suffice. */
-function byEdits(a: readonly number[], b: readonly number[]): number[] | null {
-  const maxEdits = Math.min(MAX_EDITS, a.length + b.length);
+/**
+ * Myers (1986): quick where little differs. A longest common subsequence, or `null` where more than `mostEdits` elements are added and
+ * removed, or more than `maxSteps` comparisons would be needed. `equal` takes an index in each array.
+ */
+export function byEdits(
+  lengthA: number,
+  lengthB: number,
+  equal: (indexA: number, indexB: number) => boolean,
+  mostEdits: number,
+  maxSteps: number,
+): Matches | null {
+  const maxEdits = Math.min(mostEdits, lengthA + lengthB);
+  if (Math.abs(lengthA - lengthB) > maxEdits) return null;
   let steps = 0;
   // furthest[maxEdits + k]: how far into a one gets on diagonal k (index in a less index in b) with so many edits
   const furthest = new Int32Array(2 * maxEdits + 2);
@@ -123,12 +136,12 @@ function byEdits(a: readonly number[], b: readonly number[]): number[] | null {
         k === -edits || (k !== edits && (furthest[maxEdits + k - 1] as number) < (furthest[maxEdits + k + 1] as number));
       let x = down ? (furthest[maxEdits + k + 1] as number) : (furthest[maxEdits + k - 1] as number) + 1;
       const start = x;
-      while (x < a.length && x - k < b.length && a[x] === b[x - k]) x++;
+      while (x < lengthA && x - k < lengthB && equal(x, x - k)) x++;
       steps += x - start + 1;
       furthest[maxEdits + k] = x;
-      if (x >= a.length && x - k >= b.length) return backtrack(trace, a.length, b.length);
+      if (x >= lengthA && x - k >= lengthB) return backtrack(trace, lengthA, lengthB);
+      if (steps > maxSteps) return null;
     }
-    if (steps > MAX_STEPS) return null;
   }
   return null;
 }

@@ -2,10 +2,12 @@
  * The patch between two values. Looks at identity first, so what two versions share costs nothing; keeps the order of array elements
  * and of keys; never gives more than the budget. It knows only the two values: no history, no ids inside them.
  */
-import { commonSubsequence } from './arrayDiff.js';
+import { byEdits, commonSubsequence, type Matches } from './arrayDiff.js';
+import { editedPairs } from './editedPairs.js';
 import { isContainer, type JsonArray, type JsonObject, type JsonValue } from './json.js';
+import { JsonHashes } from './jsonHash.js';
 import { JsonSizes, textBytes } from './jsonSize.js';
-import { isIndexKey } from './KeyOrder.js';
+import { planKeys, sameKeys } from './keyPlan.js';
 import { jsonEqual, type Patch, type PatchOperation } from './patch.js';
 import { escapeToken } from './pointer.js';
 
@@ -18,8 +20,8 @@ export interface DiffOptions {
  * A patch for which `JSON.stringify(applyPatch(a, patch))` is `JSON.stringify(b)`, order of keys included, or `null` where it would
  * exceed `maxBytes`. `[]` for equal values. Both values are normalized ones; values in the patch are parts of `b`, not copies.
  *
- * The time is about linear in what is not shared: nodes with one reference in both are not looked into. The longest common
- * subsequence of two arrays is exact, except for large arrays full of duplicates.
+ * The time is about linear in what is not shared: nodes with one reference in both are not looked into. What two arrays
+ * have in common is found exactly, except where they are large and full of duplicates, or hold more than a million elements.
  */
 export function diff(a: JsonValue, b: JsonValue, options: DiffOptions = {}): Patch | null {
   return new Comparison(options.maxBytes ?? Number.POSITIVE_INFINITY).run(a, b);
@@ -60,24 +62,35 @@ const OVERHEAD = {
   move: '{"op":"move","from":"","path":""}'.length,
 } as const;
 
-/** Comparisons of two elements, in one run, to find out which was edited into which. */
-const MAX_SIMILARITIES = 50_000;
+/** Bytes of a patch from which on it is compared with the whole before it is complete. */
+const LARGE = 65_536;
+/** Elements added and removed up to which an array is compared element by element, without an index of them. */
+const FEW_EDITS = 32;
+/** Elements of both arrays past which, where more than a few differ, none of them is looked for in another place. */
+const MAX_ELEMENTS = 1_000_000;
+/** Comparisons of two elements to find out which was edited into which: in one gap between elements that stay, and in all. */
 const MAX_GAP = 1024;
+const MAX_LIKENESSES = 50_000;
 
 /** Methods that answer `false` have stopped: what they wrote does not fit the budget. */
 class Comparison {
   readonly #operations: PatchOperation[] = [];
   /** Of the patch so far, with a comma for each operation. */
   #bytes = 1;
-  readonly #maxBytes: number;
+  #maxBytes: number;
+  /** `null` once it has been seen what the whole takes, and nothing larger is worth having. */
+  #root: JsonValue | null = null;
   readonly #sizes = new JsonSizes();
-  #similarities = 0;
+  readonly #hashes = new JsonHashes();
+  readonly #different = new Map<object, object>();
+  #likenesses = MAX_LIKENESSES;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
   run(a: JsonValue, b: JsonValue): Patch | null {
+    this.#root = b;
     const fits = this.#compare(a, b, new Place(null, ''));
     if (!fits || (this.#operations.length === 0 && this.#maxBytes < 2)) return null;
     for (const operation of this.#operations) Object.freeze(operation);
@@ -87,6 +100,10 @@ class Comparison {
   #emit(operation: PatchOperation, bytes: number): boolean {
     this.#operations.push(operation);
     this.#bytes += bytes + 1;
+    if (this.#bytes > LARGE && this.#root !== null) {
+      this.#maxBytes = Math.min(this.#maxBytes, OVERHEAD.replace + 2 + this.#sizes.measure(this.#root));
+      this.#root = null;
+    }
     return this.#bytes <= this.#maxBytes;
   }
 
@@ -155,9 +172,9 @@ class Comparison {
   #arrays(a: JsonArray, b: JsonArray, at: Place): boolean {
     const shorter = Math.min(a.length, b.length);
     let start = 0;
-    while (start < shorter && jsonEqual(a[start] as JsonValue, b[start] as JsonValue)) start++;
+    while (start < shorter && this.#equal(a[start], b[start])) start++;
     let end = 0;
-    while (end < shorter - start && jsonEqual(a[a.length - 1 - end] as JsonValue, b[b.length - 1 - end] as JsonValue)) end++;
+    while (end < shorter - start && this.#equal(a[a.length - 1 - end], b[b.length - 1 - end])) end++;
     const endA = a.length - end;
     const endB = b.length - end;
     let fromA = start;
@@ -179,13 +196,21 @@ class Comparison {
     return this.#align(a, fromA, endA, b, fromB, endB, at);
   }
 
+  #equal(a: JsonValue | undefined, b: JsonValue | undefined): boolean {
+    return a === b || (isContainer(a) && isContainer(b) && jsonEqual(a, b, this.#different));
+  }
+
   /** `a[fromA..endA)` becomes `b[fromB..endB)`: what a longest common subsequence has stays, and the gaps between are bridged. */
   #align(a: JsonArray, fromA: number, endA: number, b: JsonArray, fromB: number, endB: number, at: Place): boolean {
     let nextA = fromA;
     let nextB = fromB;
     if (endA > fromA && endB > fromB && endA + endB > fromA + fromB + 2) {
-      const [idsA, idsB] = intern(a.slice(fromA, endA), b.slice(fromB, endB));
-      const matches = commonSubsequence(idsA, idsB);
+      const lengthA = endA - fromA;
+      const lengthB = endB - fromB;
+      const equal = (x: number, y: number): boolean => this.#equal(a[fromA + x], b[fromB + y]);
+      const matches =
+        byEdits(lengthA, lengthB, equal, FEW_EDITS, 2 * (lengthA + lengthB)) ??
+        this.#common(a.slice(fromA, endA), b.slice(fromB, endB));
       for (let index = 0; index < matches.length; index += 2) {
         const toA = fromA + (matches[index] as number);
         const toB = fromB + (matches[index + 1] as number);
@@ -197,11 +222,68 @@ class Comparison {
     return this.#gap(a, nextA, endA, b, nextB, endB, at);
   }
 
+  #common(a: JsonArray, b: JsonArray): Matches {
+    if (a.length + b.length > MAX_ELEMENTS) return [];
+    const [idsA, idsB] = this.#intern(a, b);
+    return commonSubsequence(idsA, idsB);
+  }
+
+  /** Integers that are the same only where the elements are equal. Shared references decide first; the rest is found by its hash. */
+  #intern(a: JsonArray, b: JsonArray): [Int32Array, Int32Array] {
+    const ids = new Map<JsonValue, number>();
+    let next = 0;
+    const idsA = new Int32Array(a.length);
+    for (let index = 0; index < a.length; index++) {
+      const value = a[index] as JsonValue;
+      let id = ids.get(value);
+      if (id === undefined) {
+        id = next++;
+        ids.set(value, id);
+      }
+      idsA[index] = id;
+    }
+    const shared = new Set<number>();
+    const strangers: number[] = [];
+    const idsB = new Int32Array(b.length);
+    for (let index = 0; index < b.length; index++) {
+      const value = b[index] as JsonValue;
+      const known = ids.get(value);
+      if (known !== undefined) shared.add(known);
+      else if (isContainer(value)) strangers.push(index);
+      idsB[index] = known ?? next++;
+    }
+    if (strangers.length === 0) return [idsA, idsB];
+    // one value a hash: where two have the same, the second is just not recognized
+    const byHash = new Map<number, number>();
+    for (let index = 0; index < a.length; index++) {
+      const value = a[index] as JsonValue;
+      if (!isContainer(value) || shared.has(idsA[index] as number)) continue;
+      const hash = this.#hashes.of(value);
+      const first = byHash.get(hash);
+      if (first === undefined) byHash.set(hash, index);
+      else if (this.#equal(a[first], value)) idsA[index] = idsA[first] as number;
+    }
+    if (byHash.size === 0) return [idsA, idsB];
+    for (const index of strangers) {
+      const first = byHash.get(this.#hashes.of(b[index] as JsonValue));
+      if (first !== undefined && this.#equal(a[first], b[index])) idsB[index] = idsA[first] as number;
+    }
+    return [idsA, idsB];
+  }
+
   /** Between two elements that stay: `a[fromA..toA)` becomes `b[fromB..toB)`. What stands before it is that of `b` already. */
   #gap(a: JsonArray, fromA: number, toA: number, b: JsonArray, fromB: number, toB: number, at: Place): boolean {
     let nextA = fromA;
     let nextB = fromB;
-    for (const [indexA, indexB] of this.#edited(a, fromA, toA, b, fromB, toB)) {
+    const cells = (toA - fromA) * (toB - fromB);
+    let likely: readonly [number, number][] = [];
+    if (cells > 1 && cells <= Math.min(MAX_GAP, this.#likenesses)) {
+      this.#likenesses -= cells;
+      likely = editedPairs(a.slice(fromA, toA), b.slice(fromB, toB));
+    }
+    for (const [offsetA, offsetB] of likely) {
+      const indexA = fromA + offsetA;
+      const indexB = fromB + offsetB;
       if (!this.#stretch(a, nextA, indexA, b, nextB, indexB, at)) return false;
       if (!this.#compare(a[indexA] as JsonValue, b[indexB] as JsonValue, new Place(at, indexB))) return false;
       nextA = indexA + 1;
@@ -222,106 +304,6 @@ class Comparison {
       if (!this.#add(new Place(at, index), b[index] as JsonValue)) return false;
     return true;
   }
-
-  /** Pairs of elements, rising in both arrays, that look like one edited into the other: those with the largest likeness in all. */
-  #edited(a: JsonArray, fromA: number, toA: number, b: JsonArray, fromB: number, toB: number): [number, number][] {
-    const rows = toA - fromA;
-    const columns = toB - fromB;
-    const cells = rows * columns;
-    if (cells < 2 || cells > MAX_GAP || this.#similarities + cells > MAX_SIMILARITIES) return [];
-    this.#similarities += cells;
-    const likeness = (row: number, column: number): number =>
-      similarity(a[fromA + row] as JsonValue, b[fromB + column] as JsonValue);
-    // best[row][column]: the most that the elements from there on can have
-    const width = columns + 1;
-    const best = new Float64Array((rows + 1) * width);
-    const alike = new Float64Array(cells);
-    for (let row = rows - 1; row >= 0; row--) {
-      for (let column = columns - 1; column >= 0; column--) {
-        const like = likeness(row, column);
-        alike[row * columns + column] = like;
-        const paired = like === 0 ? 0 : like + (best[(row + 1) * width + column + 1] as number);
-        best[row * width + column] = Math.max(
-          paired,
-          best[(row + 1) * width + column] as number,
-          best[row * width + column + 1] as number,
-        );
-      }
-    }
-    const pairs: [number, number][] = [];
-    for (let row = 0, column = 0; row < rows && column < columns; ) {
-      const here = best[row * width + column] as number;
-      if (here === 0) break;
-      const like = alike[row * columns + column] as number;
-      if (like > 0 && here === like + (best[(row + 1) * width + column + 1] as number))
-        pairs.push([fromA + row++, fromB + column++]);
-      else if (here === best[(row + 1) * width + column]) row++;
-      else column++;
-    }
-    return pairs;
-  }
-}
-
-interface KeyPlan {
-  readonly removed: readonly string[];
-  /** In both, in the order of the first object. */
-  readonly kept: readonly string[];
-  /** New or in the wrong place, in the order in which they are to be placed: each before a key that stays, or at the end. */
-  readonly placed: readonly { readonly key: string; readonly before: string | undefined; readonly added: boolean }[];
-}
-
-function sameKeys(a: readonly string[], b: readonly string[]): boolean {
-  if (a.length !== b.length) return false;
-  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
-  return true;
-}
-
-/** How the keys of `a` become those of `b` in their order. Index keys sort themselves and never need a place. */
-function planKeys(a: JsonObject, b: JsonObject): KeyPlan {
-  const keysA = Object.keys(a);
-  const keysB = Object.keys(b);
-  const removed: string[] = [];
-  const kept: string[] = [];
-  const placed: { key: string; before: string | undefined; added: boolean }[] = [];
-  let indexA = 0;
-  for (const key of keysB) {
-    while (indexA < keysA.length && keysA[indexA] !== key && !Object.hasOwn(b, keysA[indexA] as string))
-      removed.push(keysA[indexA++] as string);
-    const next = keysA[indexA];
-    if (next === key) {
-      kept.push(key);
-      indexA++;
-    } else if (Object.hasOwn(a, key)) {
-      return planReordered(b, keysA, keysB);
-    } else {
-      placed.push({ key, before: isIndexKey(key) ? undefined : next, added: true });
-    }
-  }
-  while (indexA < keysA.length) removed.push(keysA[indexA++] as string);
-  return { removed, kept, placed };
-}
-
-/** Some keys changed places: the longest rising sequence of them stays. */
-function planReordered(b: JsonObject, keysA: readonly string[], keysB: readonly string[]): KeyPlan {
-  const positions = new Map(keysA.map((key, index) => [key, index]));
-  const shared = keysB.filter((key) => positions.has(key));
-  const order = commonSubsequence(
-    Int32Array.from(keysA.keys()),
-    Int32Array.from(shared, (key) => positions.get(key) as number),
-  );
-  const stays = new Set<string>();
-  for (let index = 0; index < order.length; index += 2) stays.add(keysA[order[index] as number] as string);
-  const placed: { key: string; before: string | undefined; added: boolean }[] = [];
-  let before: string | undefined;
-  for (const key of keysB.toReversed()) {
-    if (stays.has(key)) before = isIndexKey(key) ? undefined : key;
-    else placed.push({ key, before: isIndexKey(key) ? undefined : before, added: !positions.has(key) });
-  }
-  return {
-    removed: keysA.filter((key) => !Object.hasOwn(b, key)),
-    kept: keysA.filter((key) => Object.hasOwn(b, key)),
-    placed: placed.reverse(),
-  };
 }
 
 /** Elements in both arrays together from which on large ones are treated differently, and how far ahead to look in each. */
@@ -348,72 +330,4 @@ function nextShared(
     }
   }
   return null;
-}
-
-/** Integers that are equal where the elements are. Shared references decide first; only what is left is compared by its text. */
-function intern(a: JsonArray, b: JsonArray): [Int32Array, Int32Array] {
-  const ids = new Map<JsonValue, number>();
-  let next = 0;
-  const idsA = new Int32Array(a.length);
-  for (let index = 0; index < a.length; index++) {
-    const value = a[index] as JsonValue;
-    let id = ids.get(value);
-    if (id === undefined) {
-      id = next++;
-      ids.set(value, id);
-    }
-    idsA[index] = id;
-  }
-  const shared = new Set<number>();
-  const strangers: number[] = [];
-  const idsB = new Int32Array(b.length);
-  for (let index = 0; index < b.length; index++) {
-    const value = b[index] as JsonValue;
-    const known = ids.get(value);
-    if (known !== undefined) shared.add(known);
-    else if (isContainer(value)) strangers.push(index);
-    idsB[index] = known ?? next++;
-  }
-  if (strangers.length === 0) return [idsA, idsB];
-  const texts = new Map<string, number>();
-  for (let index = 0; index < a.length; index++) {
-    const value = a[index] as JsonValue;
-    if (!isContainer(value) || shared.has(idsA[index] as number)) continue;
-    const text = JSON.stringify(value);
-    const known = texts.get(text);
-    if (known === undefined) texts.set(text, idsA[index] as number);
-    else idsA[index] = known;
-  }
-  if (texts.size === 0) return [idsA, idsB];
-  for (const index of strangers) {
-    const known = texts.get(JSON.stringify(b[index]));
-    if (known !== undefined) idsB[index] = known;
-  }
-  return [idsA, idsB];
-}
-
-const SAMPLE = 16;
-
-/** 0 for values that have nothing in common, up to 1: how much of what two containers hold directly is the same. */
-function similarity(a: JsonValue, b: JsonValue): number {
-  if (!isContainer(a) || !isContainer(b) || Array.isArray(a) !== Array.isArray(b)) return 0;
-  if (Array.isArray(a)) {
-    const others = b as JsonArray;
-    const most = Math.max(a.length, others.length);
-    const looked = Math.min(a.length, others.length, SAMPLE);
-    let same = 0;
-    for (let index = 0; index < looked; index++) {
-      if (a[index] === others[index] || a[a.length - 1 - index] === others[others.length - 1 - index]) same++;
-    }
-    return most === 0 ? 0 : same / Math.min(most, SAMPLE);
-  }
-  const keys = Object.keys(a);
-  const most = Math.max(keys.length, Object.keys(b).length);
-  const looked = Math.min(keys.length, SAMPLE);
-  let same = 0;
-  for (let index = 0; index < looked; index++) {
-    const key = keys[index] as string;
-    if (Object.hasOwn(b, key) && (a as JsonObject)[key] === (b as JsonObject)[key]) same++;
-  }
-  return most === 0 ? 0 : same / Math.min(most, SAMPLE);
 }

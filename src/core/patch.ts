@@ -198,26 +198,55 @@ function measure(value: JsonValue, depthLeft: number, sizeLeft: number): number 
   if (!isContainer(value)) return sizeLeft < 1 ? 'large' : 1;
   if (depthLeft < 1) return 'deep';
   let size = 2;
-  for (const key of Object.keys(value)) {
-    const child = measure((value as JsonObject)[key] as JsonValue, depthLeft - 1, sizeLeft - size);
-    if (typeof child === 'string') return child;
-    size += child + (Array.isArray(value) ? 1 : key.length + 4);
+  if (Array.isArray(value)) {
+    const array: JsonArray = value;
+    for (let index = 0; index < array.length; index++) {
+      const child = measure(array[index] as JsonValue, depthLeft - 1, sizeLeft - size);
+      if (typeof child === 'string') return child;
+      size += child + 1;
+    }
+  } else {
+    for (const key of Object.keys(value)) {
+      const child = measure((value as JsonObject)[key] as JsonValue, depthLeft - 1, sizeLeft - size);
+      if (typeof child === 'string') return child;
+      size += child + key.length + 4;
+    }
   }
   return size > sizeLeft ? 'large' : size;
 }
 
-/** True where both have the same JSON text: the order of keys counts. Identical parts cost nothing. */
-export function jsonEqual(a: JsonValue, b: JsonValue): boolean {
+/**
+ * True where both have the same JSON text: the order of keys counts. Identical parts cost nothing.
+ *
+ * @param different - what was found to differ, for who compares parts of the same two values again and again: a container of the first
+ * with the one of the second that it was compared with last. Looked up, and added to.
+ */
+export function jsonEqual(a: JsonValue, b: JsonValue, different?: Map<object, object>): boolean {
   if (a === b) return true;
-  if (!isContainer(a) || !isContainer(b)) return false;
-  if (Array.isArray(a) || Array.isArray(b)) return Array.isArray(a) && Array.isArray(b) && elementsEqual(a, b, jsonEqual);
+  if (!isContainer(a) || !isContainer(b) || different?.get(a) === b) return false;
+  const equal =
+    Array.isArray(a) || Array.isArray(b)
+      ? Array.isArray(a) && Array.isArray(b) && elementsEqual(a, b, different)
+      : membersEqual(a as JsonObject, b as JsonObject, different);
+  if (!equal) different?.set(a, b);
+  return equal;
+}
+
+function elementsEqual(a: JsonArray, b: JsonArray, different: Map<object, object> | undefined): boolean {
+  if (a.length !== b.length) return false;
+  for (let index = 0; index < a.length; index++) {
+    if (!jsonEqual(a[index] as JsonValue, b[index] as JsonValue, different)) return false;
+  }
+  return true;
+}
+
+function membersEqual(a: JsonObject, b: JsonObject, different: Map<object, object> | undefined): boolean {
   const keys = Object.keys(a);
   const others = Object.keys(b);
   if (keys.length !== others.length) return false;
   for (let index = 0; index < keys.length; index++) {
     const key = keys[index] as string;
-    if (key !== others[index] || !jsonEqual((a as JsonObject)[key] as JsonValue, (b as JsonObject)[key] as JsonValue))
-      return false;
+    if (key !== others[index] || !jsonEqual(a[key] as JsonValue, b[key] as JsonValue, different)) return false;
   }
   return true;
 }
@@ -226,7 +255,11 @@ export function jsonEqual(a: JsonValue, b: JsonValue): boolean {
 export function jsonDeepEqual(a: JsonValue, b: JsonValue): boolean {
   if (a === b) return true;
   if (!isContainer(a) || !isContainer(b)) return false;
-  if (Array.isArray(a) || Array.isArray(b)) return Array.isArray(a) && Array.isArray(b) && elementsEqual(a, b, jsonDeepEqual);
+  if (Array.isArray(a) || Array.isArray(b)) {
+    if (!Array.isArray(a) || !Array.isArray(b) || a.length !== b.length) return false;
+    const others: JsonArray = b;
+    return a.every((child: JsonValue, index) => jsonDeepEqual(child, others[index] as JsonValue));
+  }
   const keys = Object.keys(a);
   return (
     keys.length === Object.keys(b).length &&
@@ -234,10 +267,4 @@ export function jsonDeepEqual(a: JsonValue, b: JsonValue): boolean {
       (key) => Object.hasOwn(b, key) && jsonDeepEqual((a as JsonObject)[key] as JsonValue, (b as JsonObject)[key] as JsonValue),
     )
   );
-}
-
-function elementsEqual(a: JsonArray, b: JsonArray, equal: (x: JsonValue, y: JsonValue) => boolean): boolean {
-  if (a.length !== b.length) return false;
-  for (let index = 0; index < a.length; index++) if (!equal(a[index] as JsonValue, b[index] as JsonValue)) return false;
-  return true;
 }

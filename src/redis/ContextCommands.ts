@@ -267,6 +267,11 @@ export class ContextCommands {
     });
   }
 
+  async versionOf(id: string, deadline: Deadline): Promise<VersionFacts | null> {
+    const [facts] = await this.versions(this.keys.shardOf(id), [id], deadline);
+    return facts ?? null;
+  }
+
   /** Log entries after `after`, oldest first; `after` 0 is from the beginning. */
   async logAfter(id: string, after: number, limit: number, deadline: Deadline): Promise<LogEntry[]> {
     const { log } = this.keys.of(id);

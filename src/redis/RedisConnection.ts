@@ -109,7 +109,9 @@ export class RedisConnection {
         for (const check of this.#waiting) check();
         listener.up(name);
       },
-      down: (name, reason) => listener.down(name, reason),
+      down: (name, reason) => {
+        if (!this.#closed) listener.down(name, reason);
+      },
     };
     this.#commands = new Link(makeClient(options, 'commands'), 'commands', wake);
     this.#subscriptions = new Link(makeClient(options, 'subscriptions'), 'subscriptions', wake);

@@ -2,27 +2,24 @@
  * The replicas of a store: who gets one, how it is kept fresh, and when it may answer.
  *
  * A replica answers only while its subscription stands and after a version comparison that followed the subscription. What frames do
- * not bring (a gap, a reconnect, a last frame that was lost) is noticed by comparing versions, and fetched from the delta log, or as
- * the whole document where the log does not reach.
+ * not bring is fetched by {@link ReplicaSync}.
  */
 import { LRUCache } from 'lru-cache';
 import type { Context } from '../core/context.js';
 import { ContextError } from '../core/errors.js';
 import { decodeFrame, type Frame } from '../core/frame.js';
-import type { ContextCommands, VersionFacts } from '../redis/ContextCommands.js';
-import type { Deadline } from '../redis/RedisConnection.js';
+import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import { AsyncMemoryStore } from './AsyncMemoryStore.js';
 import type { ContextReader, Corruption } from './ContextReader.js';
-import { replay, stateAt } from './logReplay.js';
 import { absent, Replica, type ReplicaState, toContext } from './Replica.js';
-import { type ChangeStep, Watcher } from './Watcher.js';
-
-export type ResyncReason = 'gap' | 'reconnect' | 'heartbeat' | 'checksum' | 'overflow';
+import { ReplicaSync, type Resync } from './ReplicaSync.js';
+import { type ChangeStep, resetStep, Watcher } from './Watcher.js';
+import { WatchFeed } from './WatchFeed.js';
 
 export interface ReplicaHooks {
   corrupt(corruption: Corruption): void;
-  resync(event: { id: string; reason: ResyncReason; from: number; to: number; full: boolean }): void;
+  resync(event: Resync): void;
   expired(event: { id: string; version: number; at: number; by: string }): void;
 }
 
@@ -48,15 +45,6 @@ export interface ReplicaCounters {
 const ONCE_USED = 10_000;
 /** Frames held while a replica catches up; past it the catch-up is done again. */
 const WAITING_FRAMES = 256;
-/** Contexts in one version comparison. */
-const COMPARE_BATCH = 128;
-/** More than the log keeps. */
-const LOG_LIMIT = 1_024;
-/** A frame may be this much later than the reply that tells of its version, ms. */
-const IN_FLIGHT_MS = 100;
-/** Pause before a watcher asks again after a failure, ms. */
-const RETRY_MS = 50;
-
 export class ReplicaSet {
   readonly counters: ReplicaCounters = {
     hits: 0,
@@ -70,7 +58,8 @@ export class ReplicaSet {
   };
   readonly #commands: ContextCommands;
   readonly #subscriptions: Subscriptions;
-  readonly #reader: ContextReader;
+  readonly #sync: ReplicaSync;
+  readonly #feed: WatchFeed;
   readonly #hooks: ReplicaHooks;
   readonly #options: ReplicaOptions;
   readonly #store: AsyncMemoryStore;
@@ -88,9 +77,13 @@ export class ReplicaSet {
   ) {
     this.#commands = commands;
     this.#subscriptions = subscriptions;
-    this.#reader = reader;
     this.#options = options;
     this.#hooks = hooks;
+    this.#sync = new ReplicaSync(commands, subscriptions, reader, options.timeoutMs, {
+      resynced: (event) => this.#resynced(event),
+      settled: (replica) => this.#settled(replica),
+    });
+    this.#feed = new WatchFeed(commands, reader, options.timeoutMs, (id) => this.lastKnown(id));
     this.#store = new AsyncMemoryStore(options.maxBytes, (replica) => this.#leave(replica));
   }
 
@@ -113,7 +106,8 @@ export class ReplicaSet {
 
   /** The last state known, whatever its age: a base that Redis compares before it trusts it. */
   lastKnown(id: string): ReplicaState | undefined {
-    return this.#find(id)?.state;
+    const replica = this.#find(id);
+    return replica?.loaded === true ? replica.state : undefined;
   }
 
   /** An answer although the replica may be behind; marked so where it may. */
@@ -167,9 +161,10 @@ export class ReplicaSet {
     const watcher = new Watcher(
       id,
       {
-        missing: (behind) => void this.#catchUpWatcher(behind),
+        missing: (behind) => void this.#feed.catchUp(behind),
         latest: () => resetStep(this.#watched.get(id)?.state ?? absent(0)),
-        overflowed: (from) => this.#resynced(id, 'overflow', from, this.#watched.get(id)?.version ?? from, true),
+        overflowed: (from) =>
+          this.#resynced({ id, reason: 'overflow', from, to: this.#watched.get(id)?.version ?? from, full: true }),
         ended: (ended) => this.#unwatch(ended),
       },
       queue,
@@ -187,27 +182,14 @@ export class ReplicaSet {
       return watcher;
     }
     // asked for before the subscription, so that what this process writes next comes after it
-    void this.#startWatcher(watcher, replica, fromVersion);
+    void this.#feed.start(watcher, fromVersion, this.#readable(replica) ? replica.state : undefined);
     if (known === undefined) void this.#join(replica);
     return watcher;
   }
 
   /** After a reconnect of the subscriptions, and at every heartbeat: all replicas against Redis. */
-  async verifyAll(reason: 'reconnect' | 'heartbeat'): Promise<void> {
-    if (reason === 'reconnect') for (const replica of this.#all()) replica.live = false;
-    const byShard = new Map<number, Replica[]>();
-    for (const replica of this.#all()) {
-      const { shard } = this.#commands.keys.shardOf(replica.id);
-      const list = byShard.get(shard);
-      if (list === undefined) byShard.set(shard, [replica]);
-      else list.push(replica);
-    }
-    for (const [shard, replicas] of byShard) {
-      for (let from = 0; from < replicas.length; from += COMPARE_BATCH) {
-        if (this.#closed || !this.#subscriptions.up) return;
-        await this.#compare(shard, replicas.slice(from, from + COMPARE_BATCH), reason);
-      }
-    }
+  verifyAll(reason: 'reconnect' | 'heartbeat'): Promise<void> {
+    return this.#sync.compare([...this.#all()], reason);
   }
 
   get size(): { count: number; bytes: number; live: number } {
@@ -221,6 +203,7 @@ export class ReplicaSet {
   /** Ends all watchers and forgets everything. */
   close(): void {
     this.#closed = true;
+    this.#sync.close();
     for (const replica of [...this.#watched.values()]) for (const watcher of [...replica.watchers]) watcher.end();
     this.#watched.clear();
     this.#store.clear();
@@ -262,7 +245,7 @@ export class ReplicaSet {
       // the subscriptions are restored as a whole, and compared then
       return;
     }
-    if (this.#subscriptions.up) await this.#sync(replica, null);
+    if (this.#subscriptions.up) await this.#sync.run(replica, null);
   }
 
   #leave(replica: Replica): void {
@@ -277,7 +260,7 @@ export class ReplicaSet {
       frame = decodeFrame(message);
     } catch (error) {
       this.#bad(replica, 0, 'a frame', error instanceof ContextError ? error.message : String(error), message.length);
-      void this.#sync(replica, 'checksum');
+      void this.#sync.run(replica, 'checksum');
       return;
     }
     if (frame.kind === 'patch' || frame.kind === 'full') {
@@ -306,9 +289,9 @@ export class ReplicaSet {
         replica.mismatch?.found ?? '',
         frame.payload.length,
       );
-      void this.#sync(replica, 'checksum');
+      void this.#sync.run(replica, 'checksum');
     } else if (outcome === 'gap') {
-      void this.#sync(replica, 'gap');
+      void this.#sync.run(replica, 'gap');
     }
   }
 
@@ -320,187 +303,21 @@ export class ReplicaSet {
   /** A read found it gone while the replica still has it: asked again if no frame says so in time. */
   #suspect(replica: Replica): void {
     replica.live = false;
-    void this.#sync(replica, 'gap');
+    void this.#sync.run(replica, 'gap');
   }
 
-  #resynced(id: string, reason: ResyncReason, from: number, to: number, full: boolean): void {
+  #resynced(event: Resync): void {
     this.counters.resyncs += 1;
-    this.#hooks.resync({ id, reason, from, to, full });
+    this.#hooks.resync(event);
   }
 
-  /** Brings a replica to what Redis has; one at a time for each. A reason of null: it was only compared after its subscription. */
-  #sync(replica: Replica, reason: ResyncReason | null): Promise<void> {
-    replica.live = false;
-    replica.syncing ??= this.#syncNow(replica, reason)
-      .catch(() => {
-        // no connection: the reconnect or the next heartbeat tries again
-      })
-      .finally(() => {
-        replica.syncing = null;
-        const waiting = replica.waiting.splice(0);
-        for (const frame of waiting) {
-          if (replica.syncing === null) this.#apply(replica, frame);
-          else replica.waiting.push(frame);
-        }
-      });
-    return replica.syncing;
-  }
-
-  async #syncNow(replica: Replica, reason: ResyncReason | null): Promise<void> {
-    const deadline = this.#deadline();
-    if (!replica.loaded) {
-      replica.load(await this.#load(replica.id, deadline));
-    } else {
-      const { id, state } = replica;
-      // in this order: what the log holds is then at least what the facts say
-      const [facts, entries] = await Promise.all([
-        this.#facts(id, deadline),
-        this.#commands.logAfter(id, state.version, LOG_LIMIT, deadline),
-      ]);
-      const ended = facts === null && entries.length === 0;
-      if (facts !== null && matches(state, facts)) {
-        if (facts.expiresAt !== replica.state.expiresAt) replica.touch(facts.expiresAt);
-      } else if (!(ended && (state.value === undefined || this.#expiring(state)))) {
-        const steps = entries.length > 0 ? replay(state, entries) : null;
-        const last = steps?.at(-1)?.state;
-        if (steps !== null && last !== undefined && (facts === null || last.version > facts.version || matches(last, facts))) {
-          for (const { state: next, step } of steps) replica.move(next, step);
-          if (reason !== null) this.#resynced(id, reason, state.version, replica.version, false);
-        } else {
-          await this.#takeWhole(replica, entries.at(-1)?.version, reason, deadline);
-        }
-      }
-    }
+  /** After a catch-up: the frames that came meanwhile. */
+  #settled(replica: Replica): void {
     this.#store.resize(replica);
-    replica.live = this.#subscriptions.up;
-  }
-
-  /** Its time is over, but nobody has taken it out of Redis yet: the `expired` frame is still to come. */
-  #expiring(state: ReplicaState): boolean {
-    return state.expiresAt !== null && this.#commands.connection.clock.judge(state.expiresAt, performance.now()) !== 'live';
-  }
-
-  async #load(id: string, deadline: Deadline): Promise<ReplicaState> {
-    const [found, tail] = await Promise.all([this.#reader.read(id, deadline), this.#commands.logTail(id, 1, deadline)]);
-    return found ?? absent(tail[0]?.version ?? 0);
-  }
-
-  /** The whole document, where the log does not help. */
-  async #takeWhole(
-    replica: Replica,
-    lastVersion: number | undefined,
-    reason: ResyncReason | null,
-    deadline: Deadline,
-  ): Promise<void> {
-    const from = replica.version;
-    const state = (await this.#reader.read(replica.id, deadline)) ?? absent(lastVersion ?? from);
-    replica.move(state, resetStep(state));
-    this.#resynced(replica.id, reason ?? 'gap', from, state.version, true);
-  }
-
-  async #facts(id: string, deadline: Deadline): Promise<VersionFacts | null> {
-    const [facts] = await this.#commands.versions(this.#commands.keys.shardOf(id), [id], deadline);
-    return facts ?? null;
-  }
-
-  async #compare(shard: number, replicas: readonly Replica[], reason: 'reconnect' | 'heartbeat'): Promise<void> {
-    const keys = this.#commands.keys.shards[shard];
-    if (keys === undefined) return;
-    const before = replicas.map((replica) => replica.state);
-    const facts = await this.#commands.versions(
-      keys,
-      replicas.map((replica) => replica.id),
-      this.#deadline(),
-    );
-    replicas.forEach((replica, index) => {
-      const now = facts[index] ?? null;
-      const then = before[index];
-      if (then === undefined || replica.syncing !== null) return;
-      const same = now === null ? then.value === undefined : matches(then, now);
-      if (same) {
-        if (replica.state === then && now !== null && now.expiresAt !== then.expiresAt) replica.touch(now.expiresAt);
-        if (replica.loaded && replica.version >= replica.seenVersion) replica.live = this.#subscriptions.up;
-        else if (!replica.live) void this.#sync(replica, reason);
-        return;
-      }
-      if (!replica.live) {
-        void this.#sync(replica, reason);
-        return;
-      }
-      // the frame may be on its way: only what still differs a moment later was missed
-      setTimeout(() => {
-        const moved = now === null ? replica.state.value === undefined : replica.version >= now.version && replica.state !== then;
-        if (!moved && !this.#closed && replica.syncing === null) void this.#sync(replica, reason);
-      }, IN_FLIGHT_MS).unref();
-    });
-  }
-
-  async #startWatcher(watcher: Watcher, replica: Replica, fromVersion: number | undefined): Promise<void> {
-    const { id } = watcher;
-    if (fromVersion !== undefined) {
-      watcher.start(fromVersion, false);
-    } else if (this.#readable(replica)) {
-      watcher.start(replica.version, replica.state.value === undefined);
-    } else {
-      const start = await this.#untilDone(watcher, () => this.#baseline(id));
-      if (start === undefined) return;
-      watcher.start(start.version, start.gone);
+    for (const frame of replica.waiting.splice(0)) {
+      if (replica.syncing === null) this.#apply(replica, frame);
+      else replica.waiting.push(frame);
     }
-    await this.#catchUpWatcher(watcher);
-  }
-
-  /** Repeats what a lost connection interrupts, as long as the watcher is there. */
-  async #untilDone<T>(watcher: Watcher, run: () => Promise<T>): Promise<T | undefined> {
-    while (!watcher.ended && !this.#closed) {
-      try {
-        return await run();
-      } catch (error) {
-        if (error instanceof ContextError && error.code === 'CORRUPT') return undefined;
-        await this.#commands.connection.ready(this.#deadline(), 'watch').catch(() => {});
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-      }
-    }
-    return undefined;
-  }
-
-  /** Version and presence of a context now, absent ones with the version of their tombstone. */
-  async #baseline(id: string): Promise<{ version: number; gone: boolean }> {
-    const deadline = this.#deadline();
-    const [tail, facts] = await Promise.all([this.#commands.logTail(id, 1, deadline), this.#facts(id, deadline)]);
-    return { version: facts?.version ?? tail[0]?.version ?? 0, gone: facts === null };
-  }
-
-  /** Gives a watcher the steps between its cursor and now, from the log; or a `reset` where the log does not reach. */
-  async #catchUpWatcher(watcher: Watcher): Promise<void> {
-    const { id, cursor } = watcher;
-    const steps = await this.#untilDone(watcher, () => this.#stepsAfter(id, cursor));
-    // nothing where the stored document is damaged: that was told, and what follows comes as frames
-    watcher.replay(steps ?? []);
-  }
-
-  async #stepsAfter(id: string, cursor: number): Promise<readonly ChangeStep[]> {
-    const deadline = this.#deadline();
-    const [facts, later] = await Promise.all([
-      this.#facts(id, deadline),
-      this.#commands.logAfter(id, cursor, LOG_LIMIT, deadline),
-    ]);
-    const [first] = later;
-    if (first === undefined) {
-      if (facts === null || facts.version === cursor) return [];
-    } else {
-      const start =
-        first.kind === 'patch' ? await this.#stateInLog(id, cursor, deadline) : { ...absent(cursor), crc: first.baseCrc };
-      const steps = start === null ? null : replay(start, later);
-      if (steps !== null) return steps.map(({ step }) => step);
-    }
-    const state = (await this.#reader.read(id, deadline)) ?? absent(later.at(-1)?.version ?? cursor);
-    return [resetStep(state)];
-  }
-
-  async #stateInLog(id: string, version: number, deadline: Deadline): Promise<ReplicaState | null> {
-    const replica = this.#find(id);
-    if (replica?.loaded === true && replica.version === version) return replica.state;
-    return stateAt(version, await this.#commands.logAfter(id, 0, LOG_LIMIT, deadline));
   }
 
   #unwatch(watcher: Watcher): void {
@@ -509,23 +326,4 @@ export class ReplicaSet {
     this.#watched.delete(watcher.id);
     if (this.#closed || replica.state.value === undefined || !this.#store.set(replica)) this.#leave(replica);
   }
-
-  #deadline(): Deadline {
-    return this.#commands.connection.deadline(this.#options.timeoutMs);
-  }
-}
-
-const matches = (state: ReplicaState, facts: VersionFacts): boolean =>
-  state.value !== undefined && state.version === facts.version && state.crc === facts.crc;
-
-function resetStep(state: ReplicaState): ChangeStep {
-  return {
-    kind: 'reset',
-    version: state.version,
-    at: state.at,
-    crc: state.crc,
-    value: state.value,
-    patch: null,
-    base: undefined,
-  };
 }

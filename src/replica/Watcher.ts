@@ -6,6 +6,7 @@ import type { Change } from '../core/context.js';
 import { diff } from '../core/diff.js';
 import type { JsonValue } from '../core/json.js';
 import type { Patch } from '../core/patch.js';
+import type { ReplicaState } from './Replica.js';
 
 /** One version further, or (as `reset`) a jump. */
 export interface ChangeStep {
@@ -17,6 +18,19 @@ export interface ChangeStep {
   readonly patch: Patch | null;
   /** The value before it, where it is known. */
   readonly base: JsonValue | undefined;
+}
+
+/** The jump to a state. */
+export function resetStep(state: ReplicaState): ChangeStep {
+  return {
+    kind: 'reset',
+    version: state.version,
+    at: state.at,
+    crc: state.crc,
+    value: state.value,
+    patch: null,
+    base: undefined,
+  };
 }
 
 export interface WatcherHooks {

@@ -208,8 +208,7 @@ export class ContextStore {
     checkId(id, this.#options.idBytes);
     const answer = this.#replicas.answer(id);
     if (answer !== undefined) return (await answer) !== null;
-    const [facts] = await this.#commands.versions(this.#commands.keys.shardOf(id), [id], this.#deadline(options));
-    return facts !== undefined && facts !== null;
+    return (await this.#commands.versionOf(id, this.#deadline(options))) !== null;
   }
 
   /**

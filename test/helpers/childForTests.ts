@@ -45,7 +45,12 @@ const actions: { readonly [name: string]: (argument: unknown) => unknown } = {
     }
     return { ended, failures };
   },
-  'start another': async () => (await spawnNode(new URL(import.meta.url))).pid,
+  'start another': async () => {
+    const other = await spawnNode(new URL(import.meta.url));
+    await other.request(['keep busy']);
+    return other.pid;
+  },
+  'keep busy': () => void setInterval(() => {}, 1000),
   'exit in order': () => process.exit(),
 };
 

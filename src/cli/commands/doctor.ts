@@ -1,5 +1,4 @@
 import { Command } from 'commander';
-import { ContextStore } from '../../store/ContextStore.js';
 import { withHelp } from '../help.js';
 import { orAborted } from '../orAborted.js';
 import { createOutput } from '../output.js';
@@ -20,7 +19,8 @@ export function doctorCommand(signal: AbortSignal): Command {
 
 async function doctor(flags: GlobalFlags, signal: AbortSignal): Promise<void> {
   const output = createOutput(flags.json);
-  const { ok, checks } = await orAborted(ContextStore.diagnose(storeOptions(flags)), signal);
+  const { ContextStore } = await import('../../store/ContextStore.js');
+  const { ok, checks } = await orAborted(ContextStore.diagnose(await storeOptions(flags)), signal);
   if (output.json) output.document({ ok, checks });
   else {
     const { colors } = output;

@@ -31,7 +31,7 @@ export function getCommand(signal: AbortSignal): Command {
 async function get(session: Session, id: string, flags: GetFlags): Promise<undefined> {
   const { store, output, signal } = session;
   if (flags.raw) {
-    const bytes = await store.rawBytes(id);
+    const bytes = await store.rawBytes(id, { signal });
     if (!bytes) throw notFound(session, id);
     process.stdout.write(bytes);
     return;
@@ -60,7 +60,7 @@ async function get(session: Session, id: string, flags: GetFlags): Promise<undef
 
 /** The error of a command that needs a context which is not there. */
 export function notFound({ flags: { namespace } }: Session, id: string): ContextError {
-  return new ContextError('NOT_FOUND', `There is no context ${JSON.stringify(id)} in namespace ${JSON.stringify(namespace)}.`, {
+  return new ContextError('NOT_FOUND', `there is no context ${JSON.stringify(id)} in namespace ${namespace}`, {
     id,
     namespace,
   });

@@ -24,9 +24,9 @@ export function historyCommand(signal: AbortSignal): Command {
 }
 
 async function history(session: Session, id: string, limit: number): Promise<undefined> {
-  const { store, output } = session;
-  const entries = await store.history(id, { limit });
-  if (entries.length === 0 && !(await store.has(id))) throw notFound(session, id);
+  const { store, output, signal } = session;
+  const entries = await store.history(id, { limit, signal });
+  if (entries.length === 0 && !(await store.has(id, { signal }))) throw notFound(session, id);
   if (output.json) output.document({ id, entries });
   else if (entries.length === 0) output.note('The log of this context is empty.');
   else output.line(historyTable(output, entries));

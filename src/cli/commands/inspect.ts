@@ -40,13 +40,13 @@ export function inspectCommand(signal: AbortSignal): Command {
 }
 
 async function inspect(session: Session, id: string): Promise<number> {
-  const { store, output } = session;
-  const verification = await store.verify(id);
+  const { store, output, signal } = session;
+  const verification = await store.verify(id, { signal });
   if (!verification) throw notFound(session, id);
   const [context, summary, log] = await Promise.all([
     readable(session, id),
     summaryOf(session, id),
-    store.history(id, { limit: LOG_ENTRIES }),
+    store.history(id, { limit: LOG_ENTRIES, signal }),
   ]);
   const report: Report = {
     id,

@@ -16,7 +16,7 @@ export function listCommand(signal: AbortSignal): Command {
   const command = new Command('list')
     .description('List the contexts of a namespace')
     .option('--prefix <text>', 'only ids that begin with this')
-    .option('--limit <n>', 'contexts in a page, 1 to 1000 (default: 100; with --all 1000)', integer(1))
+    .option('--limit <n>', 'contexts wanted in a page, 1 to 1000; it may hold more (default: 100)', integer(1))
     .option('--cursor <cursor>', 'go on where an earlier page ended')
     .option('--all', 'all pages')
     .action((flags: ListFlags, self: Command) => withStore(globalFlags(self), signal, (session) => list(session, flags)));
@@ -31,13 +31,15 @@ export function listCommand(signal: AbortSignal): Command {
 
 async function list(session: Session, flags: ListFlags): Promise<undefined> {
   const { output } = session;
-  const items: ContextSummary[] = [];
+  const found = new Map<string, ContextSummary>();
   let next: string | null = null;
-  for await (const { items: page, cursor } of pages(session, flags)) {
-    items.push(...page);
+  for await (const { items, cursor } of pages(session, flags)) {
+    // A page can repeat a context while others are written.
+    for (const item of items) found.set(item.id, item);
     next = cursor;
     if (!flags.all) break;
   }
+  const items = [...found.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
   if (output.json) output.document({ items, cursor: next });
   else if (items.length === 0 && next === null) output.note('No contexts.');
   else {

@@ -16,8 +16,8 @@ export function statsCommand(signal: AbortSignal): Command {
   });
 }
 
-async function stats({ store, output }: Session): Promise<undefined> {
-  const { namespace, shards } = await store.stats();
+async function stats({ store, output, signal }: Session): Promise<undefined> {
+  const { namespace, shards } = await store.stats({ signal });
   if (output.json) {
     output.document({ namespace, shards });
     return;

@@ -23,7 +23,7 @@ export function verifyCommand(signal: AbortSignal): Command {
     .option('--prefix <text>', 'every context whose id begins with this')
     .action(async (ids: string[], flags: VerifyFlags, self: Command) => {
       const many = flags.all === true || flags.prefix !== undefined;
-      if (many === ids.length > 0) throw usageError('Name the contexts to verify, or pass --all or --prefix.');
+      if (many === ids.length > 0) throw usageError('name the contexts to verify, or pass --all or --prefix');
       await withStore(globalFlags(self), signal, (session) => verify(session, many ? allIds(session, flags) : ids, many));
     });
   return withHelp(command, {
@@ -37,8 +37,11 @@ export function verifyCommand(signal: AbortSignal): Command {
 }
 
 async function* allIds(session: Session, { prefix }: VerifyFlags): AsyncGenerator<string> {
+  const seen = new Set<string>();
   for await (const { items } of pages(session, { all: true, ...(prefix === undefined ? {} : { prefix }) })) {
-    for (const { id } of items) yield id;
+    // A page can repeat a context while others are written.
+    for (const { id } of items) if (!seen.has(id)) yield id;
+    for (const { id } of items) seen.add(id);
   }
 }
 
@@ -80,11 +83,11 @@ async function* verifyEach(
     return done;
   };
   for await (const id of ids) {
-    if (signal.aborted) throw new ContextError('ABORTED', 'Stopped before everything was verified.');
+    if (signal.aborted) throw new ContextError('ABORTED', 'stopped before everything was verified');
     // A rejection is kept as a value: it may have to wait for its turn, and must not go unhandled until then.
     window.push(
       store
-        .verify(id)
+        .verify(id, { signal })
         .then((result) => ({ id, result }))
         .catch((failed: unknown) => ({ failed })),
     );

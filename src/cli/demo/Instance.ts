@@ -34,7 +34,7 @@ export class Instance {
       this.#end(
         new CliError(
           'INSTANCE_DIED',
-          `The process of ${name} (pid ${this.#child.pid}) ended ${how} in the middle of the demo.`,
+          `the process of ${name} (pid ${this.#child.pid}) ended ${how} in the middle of the demo`,
           1,
         ),
       );
@@ -88,7 +88,7 @@ export class Instance {
 
 /** An instance's error, with the code it had there. */
 function revive({ code, message, ...details }: Record<string, unknown>, name: string): Error {
-  const sentence = `In ${name}: ${String(message)}`;
+  const sentence = `in ${name}: ${String(message)}`;
   if (typeof code === 'string' && code in ERROR_CODES) return new ContextError(code as ErrorCode, sentence, details);
   return new CliError('UNEXPECTED', sentence, 1);
 }

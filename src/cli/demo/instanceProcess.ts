@@ -21,14 +21,14 @@ function send(message: FromInstance): void {
 }
 
 function opened(): ContextStore {
-  if (!store) throw new ContextError('CLOSED', 'This instance has not been opened.');
+  if (!store) throw new ContextError('CLOSED', 'this instance has not been opened');
   return store;
 }
 
 const handlers: { readonly [K in Request['kind']]: (request: Extract<Request, { kind: K }>) => Promise<Answers[K]> } = {
   open: async ({ redis, namespace, instanceId, timeout, verbose, contexts: ids }) => {
     const flags = { redis, namespace, verbose, json: false, ...(timeout === null ? {} : { timeout }) };
-    store = await ContextStore.connect({ ...storeOptions(flags), instanceId });
+    store = await ContextStore.connect({ ...(await storeOptions(flags)), instanceId });
     contexts = ids;
     for (const at of ids.keys()) {
       follow(store, at).catch((error: unknown) => send({ kind: 'watchFailed', error: plain(error) }));

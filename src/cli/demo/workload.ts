@@ -74,6 +74,6 @@ function manifest(folder: string): string[] {
     const { revisions } = JSON.parse(readFileSync(path, 'utf8')) as { revisions: { file: string }[] };
     return revisions.map(({ file }) => file);
   } catch (error) {
-    throw new CliError('NO_SEQUENCE', `Cannot read the revisions to replay: ${(error as Error).message}.`, 1, error);
+    throw new CliError('NO_SEQUENCE', `cannot read the revisions to replay: ${(error as Error).message}`, 1, error);
   }
 }

@@ -1,0 +1,162 @@
+/**
+ * Brings replicas to what Redis has: from the delta log, or with the whole document where the log does not reach. What frames did not
+ * bring is noticed by comparing versions, after a reconnect and at every heartbeat.
+ */
+import type { ContextCommands, VersionFacts } from '../redis/ContextCommands.js';
+import type { Subscriptions } from '../redis/Subscriptions.js';
+import type { ContextReader } from './ContextReader.js';
+import { replay } from './logReplay.js';
+import { absent, type Replica, type ReplicaState } from './Replica.js';
+import { resetStep } from './Watcher.js';
+
+export type ResyncReason = 'gap' | 'reconnect' | 'heartbeat' | 'checksum' | 'overflow';
+
+export interface Resync {
+  readonly id: string;
+  readonly reason: ResyncReason;
+  readonly from: number;
+  readonly to: number;
+  /** The whole document was fetched. */
+  readonly full: boolean;
+}
+
+export interface SyncHooks {
+  resynced(event: Resync): void;
+  /** The replica is up to date, and its document may have another length. */
+  settled(replica: Replica): void;
+}
+
+/** Contexts in one version comparison. */
+const COMPARE_BATCH = 128;
+/** More entries than a log keeps. */
+export const LOG_LIMIT = 1_024;
+/** A frame may be this much later than the reply that tells of its version, ms. */
+const IN_FLIGHT_MS = 100;
+
+export class ReplicaSync {
+  readonly #commands: ContextCommands;
+  readonly #subscriptions: Subscriptions;
+  readonly #reader: ContextReader;
+  readonly #timeoutMs: number;
+  readonly #hooks: SyncHooks;
+  #closed = false;
+
+  constructor(
+    commands: ContextCommands,
+    subscriptions: Subscriptions,
+    reader: ContextReader,
+    timeoutMs: number,
+    hooks: SyncHooks,
+  ) {
+    this.#commands = commands;
+    this.#subscriptions = subscriptions;
+    this.#reader = reader;
+    this.#timeoutMs = timeoutMs;
+    this.#hooks = hooks;
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** Brings one replica up to date, one run at a time for each. A reason of null: it is compared for the first time. */
+  run(replica: Replica, reason: ResyncReason | null): Promise<void> {
+    replica.live = false;
+    replica.syncing ??= this.#catchUp(replica, reason)
+      .catch(() => {
+        // no connection, or damage that was told: the reconnect or the next heartbeat tries again
+      })
+      .finally(() => {
+        replica.syncing = null;
+        this.#hooks.settled(replica);
+      });
+    return replica.syncing;
+  }
+
+  /** Compares replicas with Redis, and catches up those that differ. */
+  async compare(replicas: Iterable<Replica>, reason: 'reconnect' | 'heartbeat'): Promise<void> {
+    const byShard = new Map<number, Replica[]>();
+    for (const replica of replicas) {
+      if (reason === 'reconnect') replica.live = false;
+      const { shard } = this.#commands.keys.shardOf(replica.id);
+      const list = byShard.get(shard);
+      if (list === undefined) byShard.set(shard, [replica]);
+      else list.push(replica);
+    }
+    for (const [shard, list] of byShard) {
+      for (let from = 0; from < list.length; from += COMPARE_BATCH) {
+        if (this.#closed || !this.#subscriptions.up) return;
+        await this.#compareBatch(shard, list.slice(from, from + COMPARE_BATCH), reason);
+      }
+    }
+  }
+
+  async #compareBatch(shard: number, replicas: readonly Replica[], reason: 'reconnect' | 'heartbeat'): Promise<void> {
+    const keys = this.#commands.keys.shards[shard];
+    if (keys === undefined) return;
+    const before = replicas.map((replica) => replica.state);
+    const ids = replicas.map(({ id }) => id);
+    const facts = await this.#commands.versions(keys, ids, this.#commands.connection.deadline(this.#timeoutMs));
+    replicas.forEach((replica, index) => {
+      const then = before[index];
+      if (then !== undefined && replica.syncing === null) this.#judge(replica, then, facts[index] ?? null, reason);
+    });
+  }
+
+  #judge(replica: Replica, then: ReplicaState, now: VersionFacts | null, reason: 'reconnect' | 'heartbeat'): void {
+    const same = now === null ? then.value === undefined : matches(then, now);
+    if (same && replica.loaded && replica.version >= replica.seenVersion) {
+      if (replica.state === then && now !== null && now.expiresAt !== then.expiresAt) replica.touch(now.expiresAt);
+      replica.live = this.#subscriptions.up;
+      return;
+    }
+    if (!replica.live) {
+      void this.run(replica, reason);
+      return;
+    }
+    // the frame may be on its way: only what still differs a moment later was missed
+    setTimeout(() => {
+      const moved = now === null ? replica.state.value === undefined : replica.version >= now.version && replica.state !== then;
+      if (!moved && !this.#closed && replica.syncing === null) void this.run(replica, reason);
+    }, IN_FLIGHT_MS).unref();
+  }
+
+  async #catchUp(replica: Replica, reason: ResyncReason | null): Promise<void> {
+    const deadline = this.#commands.connection.deadline(this.#timeoutMs);
+    const { id, state } = replica;
+    if (!replica.loaded) {
+      const [found, tail] = await Promise.all([this.#reader.read(id, deadline), this.#commands.logTail(id, 1, deadline)]);
+      replica.load(found ?? absent(tail[0]?.version ?? 0));
+    } else {
+      // in this order: what the log holds is then at least what the facts say
+      const [facts, entries] = await Promise.all([
+        this.#commands.versionOf(id, deadline),
+        this.#commands.logAfter(id, state.version, LOG_LIMIT, deadline),
+      ]);
+      const ended = facts === null && entries.length === 0;
+      if (facts !== null && matches(state, facts)) {
+        if (facts.expiresAt !== replica.state.expiresAt) replica.touch(facts.expiresAt);
+      } else if (!(ended && (state.value === undefined || this.#expiring(state)))) {
+        const steps = entries.length > 0 ? replay(state, entries) : null;
+        const last = steps?.at(-1)?.state;
+        if (steps !== null && last !== undefined && (facts === null || last.version > facts.version || matches(last, facts))) {
+          for (const { state: next, step } of steps) replica.move(next, step);
+          if (reason !== null) this.#hooks.resynced({ id, reason, from: state.version, to: replica.version, full: false });
+        } else {
+          const whole = (await this.#reader.read(id, deadline)) ?? absent(entries.at(-1)?.version ?? state.version);
+          replica.move(whole, resetStep(whole));
+          this.#hooks.resynced({ id, reason: reason ?? 'gap', from: state.version, to: whole.version, full: true });
+        }
+      }
+    }
+    replica.live = this.#subscriptions.up && !this.#closed;
+  }
+
+  /** Its time is over, but nobody has taken it out of Redis yet: the `expired` frame is still to come. */
+  #expiring(state: ReplicaState): boolean {
+    return state.expiresAt !== null && this.#commands.connection.clock.judge(state.expiresAt, performance.now()) !== 'live';
+  }
+}
+
+const matches = (state: ReplicaState, facts: VersionFacts): boolean =>
+  state.value !== undefined && state.version === facts.version && state.crc === facts.crc;

@@ -1,0 +1,109 @@
+/**
+ * Gives watchers what live steps do not: where they begin, and the versions between their cursor and the present, from the delta log or
+ * (where it does not reach) as one `reset`. A lost connection is waited out; a watch never fails because of it.
+ */
+import { ContextError } from '../core/errors.js';
+import type { ContextCommands } from '../redis/ContextCommands.js';
+import type { Deadline } from '../redis/RedisConnection.js';
+import type { ContextReader } from './ContextReader.js';
+import { replay, stateAt } from './logReplay.js';
+import { absent, type ReplicaState } from './Replica.js';
+import { LOG_LIMIT } from './ReplicaSync.js';
+import { type ChangeStep, resetStep, type Watcher } from './Watcher.js';
+
+/** Pause before a watcher asks again after a failure, ms. */
+const RETRY_MS = 50;
+
+export class WatchFeed {
+  readonly #commands: ContextCommands;
+  readonly #reader: ContextReader;
+  readonly #timeoutMs: number;
+  /** The state in memory, of whatever age. */
+  readonly #known: (id: string) => ReplicaState | undefined;
+
+  constructor(
+    commands: ContextCommands,
+    reader: ContextReader,
+    timeoutMs: number,
+    known: (id: string) => ReplicaState | undefined,
+  ) {
+    this.#commands = commands;
+    this.#reader = reader;
+    this.#timeoutMs = timeoutMs;
+    this.#known = known;
+  }
+
+  /**
+   * Starts a watcher after a version, or at the present state: that of a replica in good health, else what Redis says to a question
+   * that is sent before this returns, so that what this process writes next comes after it.
+   */
+  async start(watcher: Watcher, fromVersion: number | undefined, live: ReplicaState | undefined): Promise<void> {
+    if (fromVersion !== undefined) {
+      watcher.start(fromVersion, false);
+    } else if (live !== undefined) {
+      watcher.start(live.version, live.value === undefined);
+    } else {
+      const present = await this.#untilDone(watcher, () => this.#present(watcher.id));
+      if (present === undefined) return;
+      watcher.start(present.version, present.gone);
+    }
+    await this.catchUp(watcher);
+  }
+
+  async catchUp(watcher: Watcher): Promise<void> {
+    const { id, cursor } = watcher;
+    const steps = await this.#untilDone(watcher, () => this.#stepsAfter(id, cursor));
+    // nothing where the stored document is damaged: that was told, and what follows comes as frames
+    watcher.replay(steps ?? []);
+  }
+
+  /** Version and presence of a context now, absent ones with the version of their tombstone. */
+  async #present(id: string): Promise<{ version: number; gone: boolean }> {
+    const deadline = this.#deadline();
+    const [tail, facts] = await Promise.all([this.#commands.logTail(id, 1, deadline), this.#commands.versionOf(id, deadline)]);
+    return { version: facts?.version ?? tail[0]?.version ?? 0, gone: facts === null };
+  }
+
+  async #stepsAfter(id: string, cursor: number): Promise<readonly ChangeStep[]> {
+    const deadline = this.#deadline();
+    const [facts, later] = await Promise.all([
+      this.#commands.versionOf(id, deadline),
+      this.#commands.logAfter(id, cursor, LOG_LIMIT, deadline),
+    ]);
+    const [first] = later;
+    if (first === undefined) {
+      if (facts === null || facts.version === cursor) return [];
+    } else {
+      const start =
+        first.kind === 'patch' ? await this.#stateInLog(id, cursor, deadline) : { ...absent(cursor), crc: first.baseCrc };
+      const steps = start === null ? null : replay(start, later);
+      if (steps !== null) return steps.map(({ step }) => step);
+    }
+    const state = (await this.#reader.read(id, deadline)) ?? absent(later.at(-1)?.version ?? cursor);
+    return [resetStep(state)];
+  }
+
+  async #stateInLog(id: string, version: number, deadline: Deadline): Promise<ReplicaState | null> {
+    const known = this.#known(id);
+    if (known?.version === version) return known;
+    return stateAt(version, await this.#commands.logAfter(id, 0, LOG_LIMIT, deadline));
+  }
+
+  /** Repeats what a lost connection interrupts, as long as the watcher is there. */
+  async #untilDone<T>(watcher: Watcher, run: () => Promise<T>): Promise<T | undefined> {
+    while (!watcher.ended) {
+      try {
+        return await run();
+      } catch (error) {
+        if (error instanceof ContextError && (error.code === 'CORRUPT' || error.code === 'CLOSED')) return undefined;
+        await this.#commands.connection.ready(this.#deadline(), 'watch').catch(() => {});
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
+    return undefined;
+  }
+
+  #deadline(): Deadline {
+    return this.#commands.connection.deadline(this.#timeoutMs);
+  }
+}

@@ -1,0 +1,297 @@
+import { randomBytes } from 'node:crypto';
+import { Redis } from 'ioredis';
+import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
+import { type ContextKeys, Keys, type ShardKeys } from '../../src/redis/keys.js';
+import { scriptSource } from '../../src/redis/scripts.js';
+import { uniqueNamespace } from './namespace.js';
+import { sharedServer } from './RedisServer.js';
+import { waitFor } from './waitFor.js';
+
+/** A reply, its bytes read as UTF-8. */
+export type Reply = (string | number | null)[];
+
+/** A published message, `text` its bytes as latin1: every byte one character, so that nothing is lost in a comparison. */
+export interface Published {
+  readonly channel: string;
+  readonly text: string;
+}
+
+/** What a retry carries: ms by Redis's clock; `previousTill` 0 is a first attempt. */
+export interface Attempt {
+  readonly till?: number;
+  readonly previousTill?: number;
+  readonly firstSent?: number;
+}
+
+export interface CommitOptions extends Attempt {
+  readonly op?: string;
+  readonly by?: string;
+  readonly ifVersion?: number;
+  readonly ifCrc?: string;
+  readonly patch?: { readonly text: string; readonly baseVersion: number; readonly baseCrc: string };
+  readonly ttl?: number | 'keep' | 'none';
+  readonly fence?: number;
+  readonly logKeep?: number;
+  readonly logBytes?: number;
+  readonly keyframe?: number;
+  readonly tombstone?: number;
+  readonly grace?: number;
+  /** What the client says of its document, where that shall be wrong. */
+  readonly claims?: { readonly sha?: string; readonly crc?: string; readonly length?: number };
+  /** Lua that stands before the script's first statement. */
+  readonly prelude?: string;
+}
+
+export interface DeleteOptions extends Attempt {
+  readonly op?: string;
+  readonly by?: string;
+  readonly ifVersion?: number;
+  readonly ifCrc?: string;
+  readonly fence?: number;
+  readonly tombstone?: number;
+}
+
+export interface TouchOptions {
+  readonly op?: string;
+  readonly by?: string;
+  readonly till?: number;
+  readonly tombstone?: number;
+  readonly grace?: number;
+}
+
+export interface LogEntry {
+  readonly entry: string;
+  readonly [field: string]: string;
+}
+
+type Raw = Buffer | string | number | null | Raw[];
+
+/** Later than any test runs, and as many digits as a time of today. */
+export const FAR_MS = 9_999_999_999_999;
+export const TOMBSTONE_MS = 3_600_000;
+export const GRACE_MS = 60_000;
+const COMMIT_DEFAULTS = { logKeep: 64, logBytes: 1_048_576, keyframe: 32, tombstone: TOMBSTONE_MS, grace: GRACE_MS };
+
+const text = (raw: Raw): string | number | null => (Buffer.isBuffer(raw) ? raw.toString() : (raw as string | number | null));
+
+/** A new operation id; scripts take any word. */
+export const operation = (): string => randomBytes(8).toString('hex');
+
+/**
+ * One namespace of one shard, and the scripts in it called as they are: no store, no retries. It has one connection for calls and one
+ * that hears every channel of the namespace.
+ */
+export class LuaNamespace {
+  readonly redis: Redis;
+  readonly shard: ShardKeys;
+  readonly keys: Keys;
+  readonly #ear: Redis;
+  readonly #loaded = new Map<string, Promise<string>>();
+  #heard: Published[] = [];
+
+  private constructor(url: string) {
+    this.redis = new Redis(url, { retryStrategy: null });
+    this.#ear = new Redis(url, { retryStrategy: null });
+    this.keys = new Keys(uniqueNamespace('lua'), 1);
+    this.shard = this.keys.shardOf('');
+  }
+
+  /** On the shared server, or on another one. */
+  static async open(url?: string): Promise<LuaNamespace> {
+    const opened = new LuaNamespace(url ?? (await sharedServer()).url);
+    opened.#ear.on('pmessageBuffer', (_pattern: Buffer, channel: Buffer, message: Buffer) => {
+      opened.#heard.push({ channel: channel.toString(), text: message.toString('latin1') });
+    });
+    await opened.#ear.psubscribe(`${opened.shard.tag}:*`);
+    return opened;
+  }
+
+  close(): void {
+    this.redis.disconnect();
+    this.#ear.disconnect();
+  }
+
+  of(id: string): ContextKeys {
+    return this.keys.of(id);
+  }
+
+  async commit(id: string, document: string | Buffer, options: CommitOptions = {}): Promise<Reply> {
+    const { op = operation(), by = 'tester', ifVersion, ifCrc, patch, ttl = 'keep', fence = 0, claims = {} } = options;
+    const { logKeep, logBytes, keyframe, tombstone, grace } = { ...COMMIT_DEFAULTS, ...options };
+    const { sha = sha1Hex(document), crc = crc32Hex(document), length = Buffer.byteLength(document) } = claims;
+    const base = patch === undefined ? '0 -' : `${patch.baseVersion} ${patch.baseCrc}`;
+    const header = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${base} ${sha} ${crc} ${length} ${ttl} ${attempt(options)} ${fence}`;
+    const settings = `${logKeep} ${logBytes} ${keyframe} ${tombstone} ${grace} PUBLISH`;
+    const args = [document, patch?.text ?? '', header, settings, id, this.of(id).channel];
+    if (options.prelude === undefined) return this.run('commit', this.#writeKeys(id), args);
+    return this.runSource(withPrelude(scriptSource('commit'), options.prelude), this.#writeKeys(id), args);
+  }
+
+  delete(id: string, options: DeleteOptions = {}): Promise<Reply> {
+    const { op = operation(), by = 'tester', ifVersion, ifCrc, fence = 0, tombstone = TOMBSTONE_MS } = options;
+    const header = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${attempt(options)} ${fence}`;
+    return this.run('delete', this.#writeKeys(id), [header, `${tombstone} PUBLISH`, id, this.of(id).channel]);
+  }
+
+  touch(id: string, ttl: number | 'none', options: TouchOptions = {}): Promise<Reply> {
+    const { op = operation(), by = 'tester', till = FAR_MS, tombstone = TOMBSTONE_MS, grace = GRACE_MS } = options;
+    const header = `${op} ${by} ${ttl} ${till}`;
+    return this.run('touch', this.#writeKeys(id), [header, `${tombstone} ${grace} PUBLISH`, id, this.of(id).channel]);
+  }
+
+  expire(limit = 100): Promise<Reply> {
+    const { exp, use, size, mem, tag } = this.shard;
+    return this.run('expire', [exp, use, size, mem], [tag, limit, `${TOMBSTONE_MS} PUBLISH sweeper`]);
+  }
+
+  versions(...ids: string[]): Promise<Reply> {
+    const keys = ids.map((id) => this.of(id).context);
+    return this.run('versions', keys, []);
+  }
+
+  async run(name: string, keys: readonly string[], args: readonly (string | number | Buffer)[]): Promise<Reply> {
+    return ((await this.runRaw(name, keys, args)) as Raw[]).map(text);
+  }
+
+  /** As the client does it: EVALSHA, for scripts that write nothing EVALSHA_RO. Strings come as bytes. */
+  async runRaw(name: string, keys: readonly string[], args: readonly (string | number | Buffer)[]): Promise<Raw> {
+    const source = scriptSource(name);
+    const loaded = this.#loaded.get(name) ?? (this.redis.script('LOAD', source) as Promise<string>);
+    this.#loaded.set(name, loaded);
+    const command = source.startsWith('#!lua flags=no-writes') ? 'EVALSHA_RO' : 'EVALSHA';
+    return (await this.redis.callBuffer(command, await loaded, keys.length, ...keys, ...args)) as unknown as Raw;
+  }
+
+  async runSource(source: string, keys: readonly string[], args: readonly (string | number | Buffer)[]): Promise<Reply> {
+    return ((await this.redis.callBuffer('EVAL', source, keys.length, ...keys, ...args)) as unknown as Raw[]).map(text);
+  }
+
+  /** Redis's clock, ms. */
+  async now(): Promise<number> {
+    const [seconds, micros] = await this.redis.time();
+    return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+  }
+
+  /** Comes back when Redis's clock has passed `at`. */
+  async passed(at: number): Promise<void> {
+    await waitFor(async () => (await this.now()) > at, { what: `Redis's clock to pass ${at}`, everyMs: 1 });
+  }
+
+  /** Moves a context's expiry to `ago` ms before now, in the field and the index, as if the time had passed. */
+  async makeExpired(id: string, ago = 5): Promise<number> {
+    const exp = (await this.now()) - ago;
+    await this.redis.hset(this.of(id).context, 'exp', exp);
+    await this.redis.zadd(this.shard.exp, exp, id);
+    return exp;
+  }
+
+  /** The fields of a context but for its document, which `document` gives as bytes. */
+  async fields(id: string): Promise<Record<string, string>> {
+    const { data: _, ...fields } = await this.redis.hgetall(this.of(id).context);
+    return fields;
+  }
+
+  document(id: string): Promise<Buffer | null> {
+    return this.redis.hgetBuffer(this.of(id).context, 'data');
+  }
+
+  /** All entries, oldest first; `entry` is the entry's id, values are read as latin1. */
+  async log(id: string): Promise<LogEntry[]> {
+    const entries = await this.redis.xrangeBuffer(this.of(id).log, '-', '+');
+    return entries.map(([entry, fields]) => {
+      const words = fields.map((field) => field.toString('latin1'));
+      const pairs = words.flatMap((word, index) => (index % 2 === 0 ? [[word, words[index + 1] ?? '']] : []));
+      return { entry: entry.toString(), ...Object.fromEntries(pairs) };
+    });
+  }
+
+  /** `bytes`, `contexts`, `commits` as numbers. */
+  async accounts(): Promise<Record<string, number>> {
+    const mem = await this.redis.hgetall(this.shard.mem);
+    return Object.fromEntries(Object.entries(mem).map(([name, value]) => [name, Number(value)]));
+  }
+
+  /** Real bytes of some keys; a missing one has none. */
+  async memory(...keys: string[]): Promise<number> {
+    const used = await Promise.all(keys.map((key) => this.redis.memory('USAGE', key, 'SAMPLES', 0)));
+    return used.reduce<number>((sum, bytes) => sum + Number(bytes ?? 0), 0);
+  }
+
+  /** When Redis itself would remove a key, ms since the epoch; -1 never, -2 there is none. */
+  async nativeExpiry(key: string): Promise<number> {
+    return Number(await this.redis.pexpiretime(key));
+  }
+
+  /** What was published since the last call, in order; everything that a finished command published is in it. */
+  async published(): Promise<Published[]> {
+    const marker = `${this.shard.tag}:marker`;
+    const word = operation();
+    await this.redis.publish(marker, word);
+    const end = (): number => this.#heard.findIndex((message) => message.channel === marker && message.text === word);
+    await waitFor(() => end() >= 0, { what: 'the marker that follows what was published', everyMs: 1 });
+    return this.#heard.splice(0, end() + 1).slice(0, -1);
+  }
+
+  /** Every key of the namespace, with its content and its native expiry, in an order that does not depend on how Redis keeps it. */
+  async snapshot(): Promise<Record<string, unknown>> {
+    const found: Record<string, unknown> = {};
+    for (const key of (await this.#allKeys()).sort()) {
+      const [content, expiry] = await Promise.all([this.#content(key), this.nativeExpiry(key)]);
+      found[key] = { content, expiry };
+    }
+    return found;
+  }
+
+  #writeKeys(id: string): string[] {
+    const { context, log, exp, use, size, mem } = this.of(id);
+    return [context, log, exp, use, size, mem];
+  }
+
+  async #allKeys(): Promise<string[]> {
+    const keys = new Set<string>();
+    let cursor = '0';
+    do {
+      const [next, page] = await this.redis.scan(cursor, 'MATCH', `${this.shard.tag}*`, 'COUNT', 1000);
+      for (const key of page) keys.add(key);
+      cursor = next;
+    } while (cursor !== '0');
+    return [...keys];
+  }
+
+  async #content(key: string): Promise<unknown> {
+    const type = await this.redis.type(key);
+    switch (type) {
+      case 'hash': {
+        const fields = Object.entries(await this.redis.hgetallBuffer(key));
+        return fields.map(([name, value]) => [name, value.toString('latin1')]).sort();
+      }
+      case 'zset':
+        return this.redis.zrange(key, 0, -1, 'WITHSCORES');
+      case 'stream': {
+        // with the id it gave last, below which it takes nothing
+        const [info, entries] = await Promise.all([this.redis.xinfo('STREAM', key), this.redis.xrangeBuffer(key, '-', '+')]);
+        const last = Object.fromEntries(pairsOf(info))['last-generated-id'];
+        return [last, entries.map(([id, fields]) => [id.toString(), fields.map((field) => field.toString('latin1'))])];
+      }
+      default:
+        throw new Error(`${key} is a ${type}: nothing here makes one`);
+    }
+  }
+}
+
+function attempt({ till = FAR_MS, previousTill = 0, firstSent = 0 }: Attempt): string {
+  return `${till} ${previousTill} ${firstSent}`;
+}
+
+/** RESP3 gives a map, RESP2 a list. */
+function pairsOf(info: unknown): [string, unknown][] {
+  if (!Array.isArray(info)) return Object.entries(info as Record<string, unknown>);
+  return info.flatMap((name, index): [string, unknown][] => (index % 2 === 0 ? [[String(name), info[index + 1]]] : []));
+}
+
+/** Puts Lua after the `#!lua` line. */
+export function withPrelude(source: string, prelude: string): string {
+  const end = source.indexOf('\n') + 1;
+  if (!source.startsWith('#!lua')) throw new Error('a script that writes begins with a #!lua line');
+  return source.slice(0, end) + prelude.trimEnd() + '\n' + source.slice(end);
+}

@@ -1,0 +1,103 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect } from 'chai';
+import { ContextStore } from '../../src/index.js';
+import { sharedServer } from '../helpers/RedisServer.js';
+import { waitFor } from '../helpers/waitFor.js';
+
+/** The commands of a page's ```sh blocks, one a line; `follow` blocks run until they are ended. */
+function commandsOf(page: string): { readonly command: string; readonly follow: boolean }[] {
+  return [...page.matchAll(/^```sh( follow)?\n([\s\S]*?)^```$/gm)].flatMap(([, follow, body]) =>
+    (body ?? '')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((command) => ({ command, follow: follow !== undefined })),
+  );
+}
+
+describe('docs/REDIS_CLI.md', () => {
+  const run = promisify(execFile);
+  const commands = commandsOf(readFileSync('docs/REDIS_CLI.md', 'utf8'));
+  let store: ContextStore;
+  let bin: string;
+  let env: NodeJS.ProcessEnv;
+
+  before(async () => {
+    const { url } = await sharedServer();
+    // the page says plain `redis-cli`: this one goes to the test's server
+    bin = mkdtempSync(join(tmpdir(), 'lukhas-docs-'));
+    const { stdout } = await run('bash', ['-c', 'command -v redis-cli']);
+    writeFileSync(join(bin, 'redis-cli'), `#!/bin/sh\nexec ${stdout.trim()} -u '${url}' "$@"\n`, { mode: 0o755 });
+    // without the packages' own commands: one of them is called crc32, too
+    const path = (process.env.PATH ?? '').split(delimiter).filter((folder) => !folder.includes('node_modules'));
+    env = { ...process.env, PATH: [bin, ...path].join(delimiter) };
+    store = await ContextStore.connect({ redis: url, namespace: 'agents', logger: false });
+    await store.delete('user-42');
+    await store.set('user-42', { turns: ['the first of the turns, long enough for a patch to be smaller'] }, { ttl: '30s' });
+    await store.update<{ turns: string[] }>('user-42', (draft) => {
+      draft.turns.push('é');
+    });
+  });
+
+  after(async () => {
+    await store.delete('user-42');
+    await store.close();
+    rmSync(bin, { recursive: true });
+  });
+
+  const output = async (part: string): Promise<string> => {
+    const found = commands.filter(({ command }) => command.includes(part));
+    expect(found, `commands with ${part}`).to.have.length(1);
+    return (await run('bash', ['-o', 'pipefail', '-c', found[0]?.command ?? 'false'], { env })).stdout.trim();
+  };
+
+  it('runs every command as written, and none of them answers with an error', async () => {
+    expect(commands.length).to.be.greaterThan(15);
+    for (const { command } of commands.filter(({ follow }) => !follow)) {
+      const { stdout, stderr } = await run('bash', ['-o', 'pipefail', '-c', command], { env });
+      expect(stdout.trim(), command).to.not.match(/^\(?(ERR|error|NOSCRIPT|WRONGTYPE)/i);
+      expect(stdout.trim(), command).to.not.equal('');
+      expect(stderr, command).to.equal('');
+    }
+  });
+
+  it('shows the checksums that the system tools compute', async () => {
+    const [crc, sha, length] = (await output('crc sha len')).split('\n');
+    expect(await output('sha1sum')).to.equal(`${sha}  -`);
+    expect((await output('crc32')).split(/\s/)[0]).to.equal(crc);
+    expect(await output('wc -c')).to.equal(length);
+  });
+
+  it('lists, verifies and measures the context', async () => {
+    expect(await output("ZREVRANGE '{lc:agents:0}:use'")).to.include('user-42');
+    expect(await output('inspect.lua')).to.match(/OK$/);
+    expect(await output('-inf')).to.include('user-42');
+    const page = await store.list({ prefix: 'user-42' });
+    const measured = await Promise.all([output(":c:user-42' SAMPLES"), output(":l:user-42' SAMPLES")]);
+    expect(measured.map(Number).reduce((sum, bytes) => sum + bytes, 0)).to.equal(page.items[0]?.memoryBytes);
+  });
+
+  for (const { command } of commands.filter(({ follow }) => follow)) {
+    it(`shows frames as text: ${command}`, async () => {
+      let text = '';
+      // exec: the signal must reach redis-cli itself
+      const child: ChildProcess = spawn('bash', ['-c', `exec ${command}`], { env });
+      child.stdout?.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+      try {
+        await waitFor(() => text.includes('subscribe'), { what: 'the subscription' });
+        await store.update<{ turns: string[] }>('user-42', (draft) => {
+          draft.turns.push('another');
+        });
+        await waitFor(() => text.includes('/turns/'), { what: 'the frame' });
+        expect(text).to.match(/^lc1 patch \d+ [0-9a-f]{8} [0-9a-f]{40} \d+ \d+ [0-9a-f]{8} \d+ \d+ \S+ \S+$/m);
+      } finally {
+        child.kill('SIGTERM');
+      }
+    });
+  }
+});
