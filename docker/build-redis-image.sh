@@ -15,6 +15,13 @@ for program in "${LUKHAS_REDIS_SERVER:-redis-server}" redis-cli; do
   programs+=("$(readlink -f "$found")")
 done
 
+# Built once for these programs.
+sum="$(cat "${programs[@]}" | cksum | tr ' ' '-')"
+if [ "$(docker image inspect --format '{{ index .Config.Labels "programs" }}' "$name" 2>/dev/null)" = "$sum" ]; then
+  printf '%s\n' "$name"
+  exit 0
+fi
+
 image="$(mktemp -d)"
 trap 'rm -rf "$image"' EXIT
 mkdir -p "$image/usr/local/bin" "$image/data" "$image/tmp" "$image/etc"
@@ -35,6 +42,7 @@ tar -C "$image" -c . | docker import \
   --change 'ENV PATH=/usr/local/bin' \
   --change 'WORKDIR /data' \
   --change 'EXPOSE 6379' \
+  --change "LABEL programs=$sum" \
   --change 'CMD ["redis-server", "--protected-mode", "no"]' \
   - "$name" >/dev/null
 printf '%s\n' "$name"

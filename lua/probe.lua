@@ -3,16 +3,17 @@
 -- KEYS[1] hash    {tag}:probe:h
 -- KEYS[2] stream  {tag}:probe:s
 -- KEYS[3] zset    {tag}:probe:z
+-- KEYS[4] hash    {tag}:probe:o
 -- ARGV[1] string  channel to publish an empty message on
 -- ARGV[2] string  the publish command
 -- Returns: OK now(ms) | DENIED command error: the first command that was refused
 -- Publishes: `lc1 probe` on the probe channel.
 -- Atomic because: nobody should see its keys.
 -- @include clock
-local hash, stream, zset = KEYS[1], KEYS[2], KEYS[3]
+local hash, stream, zset, old = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local steps = {
   { 'HSET', hash, 'n', 1 }, { 'HMGET', hash, 'n' }, { 'HGET', hash, 'n' }, { 'HINCRBY', hash, 'n', 1 }, { 'HDEL', hash, 'x' },
-  { 'HGETALL', hash }, { 'PEXPIREAT', hash, 4102444800000 }, { 'PEXPIRE', hash, 60000 }, { 'PERSIST', hash },
+  { 'HGETALL', hash }, { 'RENAME', hash, old }, { 'RENAME', old, hash }, { 'UNLINK', old }, { 'PEXPIREAT', hash, 4102444800000 }, { 'PEXPIRE', hash, 60000 }, { 'PERSIST', hash },
   { 'XADD', stream, 'MAXLEN', 1, '1-0', 'n', 1 }, { 'XRANGE', stream, '-', '+' }, { 'XREVRANGE', stream, '+', '-', 'COUNT', 1 },
   { 'XLEN', stream }, { 'XTRIM', stream, 'MAXLEN', 1 }, { 'XDEL', stream, '1-0' },
   { 'ZADD', zset, 1, 'n' }, { 'ZSCORE', zset, 'n' }, { 'ZMSCORE', zset, 'n' }, { 'ZRANGE', zset, 0, 0, 'WITHSCORES' },

@@ -113,8 +113,7 @@ for (const [signal, code] of [
   ['SIGHUP', 129],
 ] as const) {
   process.once(signal, () => {
-    ProcessGroup.killAll();
-    process.exit(code);
+    void ProcessGroup.endAll().then(() => process.exit(code));
   });
 }
 

@@ -13,7 +13,6 @@ local function remove_context(keys, id, entry, kind, at, op, by, keep)
     redis.call('HINCRBY', keys.mem, 'bytes', -tonumber(accounted))
     redis.call('HINCRBY', keys.mem, 'contexts', -1)
   end
-  redis.call('HINCRBY', keys.mem, 'commits', 1)
 end
 
 -- What subscribers get for it; the frame has no payload.

@@ -72,8 +72,7 @@ async function watch(group: ProcessGroup, testsEnded: () => boolean, limitMs: nu
     const now = performance.now();
     if (exitDeadline === Number.POSITIVE_INFINITY && testsEnded()) exitDeadline = now + exitLimitMs;
     if (now > deadline || now > exitDeadline) {
-      group.kill();
-      await group.ended;
+      await group.end();
       return { kind: now > exitDeadline ? 'lingering' : 'late' };
     }
   }

@@ -26,7 +26,8 @@ install_dependencies() {
   if node "$ROOT/scripts/lib/dependenciesMatch.mjs" "$ROOT"; then return 0; fi
   say 'Installing the dependencies (npm ci) …'
   # --include=dev: the build needs them, also where NODE_ENV=production is set.
-  (cd "$ROOT" && npm ci --include=dev --no-audit --no-fund --loglevel=error) >&2 ||
+  (cd "$ROOT" && npm ci --include=dev --no-audit --no-fund --no-update-notifier --loglevel=error \
+    --fetch-retry-mintimeout=2000 --fetch-retry-maxtimeout=10000) >&2 ||
     die "The dependencies could not be installed (npm says why above): check the network connection, npm's registry and proxy settings and that $ROOT is writable, then run this again."
 }
 

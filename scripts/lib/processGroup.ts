@@ -24,9 +24,9 @@ export class ProcessGroup {
     void this.#exit.then(() => ProcessGroup.#running.delete(this));
   }
 
-  /** Kills every group that runs; for the end of this process. */
-  static killAll(): void {
-    for (const group of ProcessGroup.#running) group.kill();
+  /** Ends every group that runs; for the end of this process. */
+  static async endAll(): Promise<void> {
+    await Promise.all([...ProcessGroup.#running].map((group) => group.end()));
   }
 
   /** Resolves when the command itself has ended: with `undefined` after exit code 0, otherwise with what happened. */
@@ -34,12 +34,25 @@ export class ProcessGroup {
     return this.#exit;
   }
 
+  /** SIGTERM to all of it, so that it can end servers and containers that are not in the group, and SIGKILL after `graceMs`. */
+  async end(graceMs = 5_000): Promise<void> {
+    this.#signal('SIGTERM');
+    const grace = setTimeout(() => this.kill(), graceMs);
+    await this.#exit;
+    clearTimeout(grace);
+    this.kill();
+  }
+
   /** SIGKILL to all of it. */
   kill(): void {
+    this.#signal('SIGKILL');
+  }
+
+  #signal(signal: NodeJS.Signals): void {
     const { pid } = this.#process;
     if (pid === undefined) return;
     try {
-      process.kill(-pid, 'SIGKILL');
+      process.kill(-pid, signal);
     } catch {
       // nobody is left
     }

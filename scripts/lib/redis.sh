@@ -100,7 +100,8 @@ private_redis_stands() {
 is_redis_process() {
   is_alive "$1" || return 1
   local name
-  if [ -r "/proc/$1/comm" ]; then name="$(cat "/proc/$1/comm")"; else name="$(ps -o comm= -p "$1" 2>/dev/null)" || return 1; fi
+  # It can end between two looks.
+  name="$(cat "/proc/$1/comm" 2>/dev/null || ps -o comm= -p "$1" 2>/dev/null)" || return 1
   case "$name" in *redis* | *valkey*) return 0 ;; esac
   return 1
 }

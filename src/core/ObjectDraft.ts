@@ -1,4 +1,4 @@
-import { type JsonObject, type JsonValue, setKey } from './json.js';
+import { copyMembers, type JsonObject, type JsonValue, setKey } from './json.js';
 import { isIndexKey, KeyOrder } from './KeyOrder.js';
 
 /**
@@ -54,7 +54,7 @@ export class ObjectDraft<N> {
     const changed = this.#changed as Map<string, JsonValue>;
     const base = this.#base;
     if (this.#order === undefined && this.#removed.size === 0) {
-      const copy: Record<string, JsonValue> = { ...base };
+      const copy = copyMembers(base);
       for (const [key, value] of changed) setKey(copy, key, value);
       return Object.freeze(copy);
     }

@@ -17,7 +17,8 @@ export class RedisClock {
   /** Takes a sample: `redisMs` (whole ms, rounded down) was read between the monotonic times `sentAt` and `receivedAt`. */
   observe(sentAt: number, receivedAt: number, redisMs: number): void {
     const low = redisMs - receivedAt;
-    const high = redisMs + 1 - sentAt;
+    // read as early as at `sentAt`, it has drifted until now
+    const high = redisMs + 1 - sentAt + (receivedAt - sentAt) * DRIFT;
     const drift = (receivedAt - this.#at) * DRIFT;
     const meetLow = Math.max(low, this.#low - drift);
     const meetHigh = Math.min(high, this.#high + drift);

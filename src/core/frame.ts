@@ -3,11 +3,15 @@
  *
  * `lc1 <kind> <version> <crc> <sha1> <length> <baseVersion> <baseCrc> <at> <expiry> <operation> <instance>\n<payload>`
  *
- * `-` stands for what is absent. The frame is built by `lua/commit.lua` and its like; here it is only read.
+ * `-` stands for what is absent. Kind `follows` stands for a whole document that is the channel's next message, alone: Redis need not join
+ * the two. No JSON text begins like a header, so neither is taken for the other. The frame is built by `lua/commit.lua` and its like; here it is only read.
  */
 import { ContextError } from './errors.js';
 
 export type FrameKind = 'patch' | 'full' | 'deleted' | 'expired' | 'touch';
+
+const FOLLOWS = 'follows';
+const PROTOCOL = 'lc1';
 
 export interface Frame {
   readonly kind: FrameKind;
@@ -27,7 +31,14 @@ export interface Frame {
   readonly payload: Buffer;
 }
 
-const KINDS: ReadonlySet<string> = new Set<FrameKind>(['patch', 'full', 'deleted', 'expired', 'touch']);
+const KINDS: ReadonlySet<string> = new Set<FrameKind | typeof FOLLOWS>([
+  'patch',
+  'full',
+  'follows',
+  'deleted',
+  'expired',
+  'touch',
+]);
 const HEADER_LIMIT = 1024;
 const NEWLINE = 10;
 
@@ -36,7 +47,8 @@ const bad = (why: string): ContextError =>
 
 function whole(word: string | undefined, name: string): number {
   const number = Number(word);
-  if (word === undefined || word === '' || !Number.isSafeInteger(number) || number < 0)
+  // digits only: `Number` would take 1e3 and 0x10 too
+  if (word === undefined || !/^\d{1,16}$/.test(word) || !Number.isSafeInteger(number))
     throw bad(`its ${name} is ${JSON.stringify(word)}`);
   return number;
 }
@@ -47,17 +59,16 @@ const sum = (word: string | undefined, name: string): string => {
   return word;
 };
 
-/** @throws ContextError `BAD_FRAME` where the header is not one; the payload is not looked into. */
-export function decodeFrame(message: Buffer): Frame {
+function decode(message: Buffer): Omit<Frame, 'kind'> & { readonly kind: FrameKind | typeof FOLLOWS } {
   const end = message.subarray(0, HEADER_LIMIT).indexOf(NEWLINE);
   if (end < 0) throw bad('it has no header line');
   const words = message.toString('latin1', 0, end).split(' ');
-  if (words[0] !== 'lc1') throw bad(`its protocol is ${JSON.stringify(words[0])}, not "lc1"`);
+  if (words[0] !== PROTOCOL) throw bad(`its protocol is ${JSON.stringify(words[0])}, not "${PROTOCOL}"`);
   if (words.length !== 12) throw bad(`its header has ${words.length} words, not 12`);
   const kind = words[1] ?? '';
   if (!KINDS.has(kind)) throw bad(`its kind is ${JSON.stringify(kind)}`);
   return {
-    kind: kind as FrameKind,
+    kind: kind as FrameKind | typeof FOLLOWS,
     version: whole(words[2], 'version'),
     crc: sum(words[3], 'checksum'),
     length: whole(words[5], 'length'),
@@ -69,4 +80,26 @@ export function decodeFrame(message: Buffer): Frame {
     by: words[11] ?? '',
     payload: message.subarray(end + 1),
   };
+}
+
+/** Makes frames of a channel's messages, in their order. */
+export class FrameReader {
+  #announced: Frame | null = null;
+
+  /**
+   * The frame that is complete with this message, or null where its document is still to come.
+   *
+   * @throws ContextError `BAD_FRAME` where it is neither a frame nor a document that was announced; the payload is not looked into.
+   */
+  read(message: Buffer): Frame | null {
+    const announced = this.#announced;
+    this.#announced = null;
+    // a header in a document's place: the document was lost, and the version after it will show that
+    if (announced !== null && message.toString('latin1', 0, PROTOCOL.length + 1) !== `${PROTOCOL} `)
+      return { ...announced, payload: message };
+    const { kind, ...rest } = decode(message);
+    if (kind !== FOLLOWS) return { ...rest, kind };
+    this.#announced = { ...rest, kind: 'full' };
+    return null;
+  }
 }

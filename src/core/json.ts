@@ -234,11 +234,6 @@ export function isContainer(value: JsonValue | undefined): value is JsonArray | 
   return typeof value === 'object' && value !== null;
 }
 
-/** The own member `key` of `object`, or `undefined`: nothing of `Object.prototype` shows. */
-export function ownKey(object: JsonObject, key: string): JsonValue | undefined {
-  return Object.hasOwn(object, key) ? object[key] : undefined;
-}
-
 /**
  * Sets an own member of an object that is still being built. Assigning to `__proto__` would set the prototype, and assigning to
  * other names of `Object.prototype` fails where that is frozen.
@@ -248,24 +243,9 @@ export function setKey(object: Record<string, JsonValue>, key: string, value: Js
   else object[key] = value;
 }
 
-/** A copy of `object` that can be changed, without the member `except` where one is named; the other members are shared. */
-export function copyMembers(object: JsonObject, except?: string): Record<string, JsonValue> {
-  if (except === undefined) return { ...object };
-  const copy: Record<string, JsonValue> = {};
-  for (const key of Object.keys(object)) if (key !== except) setKey(copy, key, object[key] as JsonValue);
-  return copy;
-}
-
-/** A frozen copy of `object` in which `key` is `value`: in its place where it was there, else at the end. */
-export function withKey(object: JsonObject, key: string, value: JsonValue): JsonObject {
-  const copy = copyMembers(object);
-  setKey(copy, key, value);
-  return Object.freeze(copy);
-}
-
-/** A frozen copy of `object` without `key`. */
-export function withoutKey(object: JsonObject, key: string): JsonObject {
-  return Object.freeze(copyMembers(object, key));
+/** A copy of `object` that can be changed, `__proto__` and all; its members are shared. */
+export function copyMembers(object: JsonObject): Record<string, JsonValue> {
+  return { ...object };
 }
 
 /** Deeper than this, freezing goes on without recursion. */

@@ -88,15 +88,15 @@ export function formatDuration(ms: number): string {
   ]);
 }
 
-/** `value` in the largest unit that is not larger than it, after rounding (1,023.99 kb is 1 mb). */
+/** `value` in the first unit in which it is, as written, less than one of the next (1,023.99 kb is 1 mb). */
 function scaled(value: number, units: readonly (readonly [name: string, size: number])[]): string {
   const sign = value < 0 ? '-' : '';
   const size = Math.abs(value);
   let text = '';
-  for (const [name, unit] of units) {
+  for (const [index, [name, unit]] of units.entries()) {
     const amount = Math.round((size / unit) * 10) / 10;
-    if (text !== '' && amount < 1) break;
     text = `${sign}${amount.toLocaleString('en-US', { maximumFractionDigits: 1 })} ${name}`;
+    if (amount * unit < (units[index + 1]?.[1] ?? Number.POSITIVE_INFINITY)) break;
   }
   return text;
 }

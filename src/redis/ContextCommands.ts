@@ -146,14 +146,12 @@ export class ContextCommands {
       patch === null ? '0 -' : `${patch.baseVersion} ${patch.baseCrc}`
     } ${request.sha1} ${request.crc} ${request.length} ${request.ttl}`;
     const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'commit' }, (attempt) =>
-      this.connection.runScript<ScriptReply>(deadline, 'commit', writeKeys(keys), [
-        request.data,
-        patch?.text ?? '',
-        `${head} ${attempt} 0`,
-        this.#commitSettings,
-        id,
-        keys.channel,
-      ]),
+      this.connection.runScript<ScriptReply>(
+        deadline,
+        'commit',
+        [...writeKeys(keys), keys.old],
+        [request.data, patch?.text ?? '', `${head} ${attempt} 0 ${this.#commitSettings}`, id, keys.channel],
+      ),
     );
     const [status, version] = reply;
     if (status === 'COMMITTED') {
@@ -361,18 +359,14 @@ export class ContextCommands {
   }
 
   /** The accounts of a shard, and what its own indexes take. */
-  async accounts(
-    shard: ShardKeys,
-    deadline: Deadline,
-  ): Promise<{ contexts: number; bytes: number; commits: number; indexBytes: number }> {
+  async accounts(shard: ShardKeys, deadline: Deadline): Promise<{ contexts: number; bytes: number; indexBytes: number }> {
     return this.connection.attempt(deadline, 'read the accounts', async (client) => {
       const [mem, ...indexes] = await Promise.all([
-        client.hmget(shard.mem, 'contexts', 'bytes', 'commits'),
+        client.hmget(shard.mem, 'contexts', 'bytes'),
         ...[shard.exp, shard.use, shard.size, shard.mem].map((key) => client.memory('USAGE', key)),
       ]);
-      const [contexts, bytes, commits] = mem.map(Number);
       const indexBytes = indexes.reduce<number>((sum, used) => sum + Number(used ?? 0), 0);
-      return { contexts: contexts ?? 0, bytes: bytes ?? 0, commits: commits ?? 0, indexBytes };
+      return { contexts: Number(mem[0] ?? 0), bytes: Number(mem[1] ?? 0), indexBytes };
     });
   }
 

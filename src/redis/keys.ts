@@ -14,6 +14,8 @@ export interface ContextKeys extends ShardKeys {
   readonly context: string;
   readonly log: string;
   readonly channel: string;
+  /** Where a script keeps old bytes aside for its own duration. */
+  readonly old: string;
 }
 
 /** The names of a namespace's keys. */
@@ -36,7 +38,13 @@ export class Keys {
 
   of(id: string): ContextKeys {
     const shard = this.shardOf(id);
-    return { ...shard, context: contextKey(shard, id), log: `${shard.tag}:l:${id}`, channel: `${shard.tag}:ch:${id}` };
+    return {
+      ...shard,
+      context: contextKey(shard, id),
+      log: `${shard.tag}:l:${id}`,
+      channel: `${shard.tag}:ch:${id}`,
+      old: `${shard.tag}:o:${id}`,
+    };
   }
 }
 
@@ -51,9 +59,9 @@ function shardKeys(namespace: string, shard: number): ShardKeys {
 export const namespaceKey = (namespace: string): string => `{lc:${namespace}}:ns`;
 
 /** Keys and channel that the rights check uses; it leaves nothing behind. */
-export function probeKeys(namespace: string): { readonly keys: readonly [string, string, string]; readonly channel: string } {
+export function probeKeys(namespace: string): { readonly keys: readonly string[]; readonly channel: string } {
   const { tag } = shardKeys(namespace, 0);
-  return { keys: [`${tag}:probe:h`, `${tag}:probe:s`, `${tag}:probe:z`], channel: `${tag}:ch:probe` };
+  return { keys: [`${tag}:probe:h`, `${tag}:probe:s`, `${tag}:probe:z`, `${tag}:probe:o`], channel: `${tag}:ch:probe` };
 }
 
 /** The pattern of all keys and channels of a namespace, as an ACL rule writes it. */

@@ -5,7 +5,7 @@
  */
 import { crc32Hex } from '../core/checksum.js';
 import type { Context } from '../core/context.js';
-import type { Frame } from '../core/frame.js';
+import { type Frame, FrameReader } from '../core/frame.js';
 import { type JsonValue, parseFrozen } from '../core/json.js';
 import { applyPatch, type Patch } from '../core/patch.js';
 import type { ChangeStep, Watcher } from './Watcher.js';
@@ -43,6 +43,7 @@ export class Replica {
   /** Set while it catches up; frames that come meanwhile wait in `waiting`. */
   syncing: Promise<void> | null = null;
   readonly waiting: Frame[] = [];
+  readonly frames = new FrameReader();
   /** Length that the memory store last accounted, bytes. */
   accountedBytes = 0;
   /** What the last frame that failed its checksum had and should have had. */
@@ -70,7 +71,7 @@ export class Replica {
     this.#state = state;
     this.#answer = null;
     this.seenVersion = Math.max(this.seenVersion, state.version);
-    for (const watcher of this.watchers) watcher.reach(state.version);
+    for (const watcher of this.watchers) watcher.reach(state.version, state.value === undefined);
   }
 
   get state(): ReplicaState {
@@ -98,10 +99,11 @@ export class Replica {
 
   /** Moves to another state, as one step or as a jump, and tells the watchers. */
   move(state: ReplicaState, step: ChangeStep): void {
+    const told = step.kind === 'reset' && state.version > this.#state.version ? { ...step, forward: true } : step;
     this.#state = state;
     this.#answer = null;
     this.seenVersion = step.kind === 'reset' ? state.version : Math.max(this.seenVersion, state.version);
-    for (const watcher of this.watchers) watcher.offer(step);
+    for (const watcher of this.watchers) watcher.offer(told);
   }
 
   /** Another expiry of the same version. */

@@ -7,7 +7,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Context } from '../core/context.js';
 import { ContextError } from '../core/errors.js';
-import { decodeFrame, type Frame } from '../core/frame.js';
+import type { Frame } from '../core/frame.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import { AsyncMemoryStore } from './AsyncMemoryStore.js';
@@ -28,6 +28,8 @@ export interface ReplicaOptions {
   readonly maxBytes: number;
   /** Time that one catch-up may take, ms. */
   readonly timeoutMs: number;
+  /** Whether watchers give copies of values instead of the frozen ones. */
+  readonly copyValues: boolean;
 }
 
 export interface ReplicaCounters {
@@ -137,6 +139,15 @@ export class ReplicaSet {
     return toContext(id, state, false);
   }
 
+  /** Whether a commit of this context is to be told by {@link committed}; a first use is only noted. */
+  wants(id: string): boolean {
+    if (this.#find(id) !== undefined) return true;
+    if (this.#options.maxBytes === 0 || this.#closed) return false;
+    if (this.#usedOnce.has(id)) return true;
+    this.#usedOnce.set(id, true);
+    return false;
+  }
+
   /** A commit of this process: its replica goes there at once (read your own writes). */
   committed(id: string, state: ReplicaState, step: ChangeStep): void {
     const replica = this.#find(id);
@@ -148,6 +159,8 @@ export class ReplicaSet {
     replica.seenVersion = Math.max(replica.seenVersion, state.version);
     // with versions of others between, the frames bring it there in order
     if (!replica.loaded || replica.version !== state.version - 1 || replica.syncing !== null) return;
+    // an expiry came first: its frame does too
+    if (replica.state.expiresAt !== null && replica.state.expiresAt <= state.at) return;
     replica.move(state, { ...step, base: replica.state.value });
     this.#store.resize(replica);
   }
@@ -168,6 +181,7 @@ export class ReplicaSet {
         ended: (ended) => this.#unwatch(ended),
       },
       queue,
+      this.#options.copyValues,
       signal,
     );
     const known = this.#find(id);
@@ -255,17 +269,18 @@ export class ReplicaSet {
   }
 
   #receive(replica: Replica, message: Buffer): void {
-    let frame: Frame;
+    let frame: Frame | null;
     try {
-      frame = decodeFrame(message);
+      frame = replica.frames.read(message);
     } catch (error) {
       this.#bad(replica, 0, 'a frame', error instanceof ContextError ? error.message : String(error), message.length);
       void this.#sync.run(replica, 'checksum');
       return;
     }
+    this.counters.frameBytes += message.length;
+    if (frame === null) return;
     if (frame.kind === 'patch' || frame.kind === 'full') {
       this.counters[frame.kind === 'patch' ? 'patchFrames' : 'fullFrames'] += 1;
-      this.counters.frameBytes += message.length;
       this.counters.documentBytes += frame.length;
     }
     if (replica.syncing !== null) {

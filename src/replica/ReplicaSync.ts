@@ -5,9 +5,8 @@
 import type { ContextCommands, VersionFacts } from '../redis/ContextCommands.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import type { ContextReader } from './ContextReader.js';
-import { replay } from './logReplay.js';
+import { lastStep, replay } from './logReplay.js';
 import { absent, type Replica, type ReplicaState } from './Replica.js';
-import { resetStep } from './Watcher.js';
 
 export type ResyncReason = 'gap' | 'reconnect' | 'heartbeat' | 'checksum' | 'overflow';
 
@@ -40,6 +39,8 @@ export class ReplicaSync {
   readonly #timeoutMs: number;
   readonly #hooks: SyncHooks;
   #closed = false;
+  /** Of the subscriptions: what was read before they were made anew says nothing of what was published in between. */
+  #generation = 0;
 
   constructor(
     commands: ContextCommands,
@@ -75,6 +76,7 @@ export class ReplicaSync {
 
   /** Compares replicas with Redis, and catches up those that differ. */
   async compare(replicas: Iterable<Replica>, reason: 'reconnect' | 'heartbeat'): Promise<void> {
+    if (reason === 'reconnect') this.#generation += 1;
     const byShard = new Map<number, Replica[]>();
     for (const replica of replicas) {
       if (reason === 'reconnect') replica.live = false;
@@ -94,9 +96,11 @@ export class ReplicaSync {
   async #compareBatch(shard: number, replicas: readonly Replica[], reason: 'reconnect' | 'heartbeat'): Promise<void> {
     const keys = this.#commands.keys.shards[shard];
     if (keys === undefined) return;
+    const generation = this.#generation;
     const before = replicas.map((replica) => replica.state);
     const ids = replicas.map(({ id }) => id);
     const facts = await this.#commands.versions(keys, ids, this.#commands.connection.deadline(this.#timeoutMs));
+    if (generation !== this.#generation) return;
     replicas.forEach((replica, index) => {
       const then = before[index];
       if (then !== undefined && replica.syncing === null) this.#judge(replica, then, facts[index] ?? null, reason);
@@ -122,11 +126,22 @@ export class ReplicaSync {
   }
 
   async #catchUp(replica: Replica, reason: ResyncReason | null): Promise<void> {
+    let generation: number;
+    do {
+      generation = this.#generation;
+      await this.#fetch(replica, reason);
+    } while (generation !== this.#generation && !this.#closed);
+    replica.live = replica.loaded && this.#subscriptions.up && !this.#closed;
+  }
+
+  async #fetch(replica: Replica, reason: ResyncReason | null): Promise<void> {
     const deadline = this.#commands.connection.deadline(this.#timeoutMs);
     const { id, state } = replica;
     if (!replica.loaded) {
-      const [found, tail] = await Promise.all([this.#reader.read(id, deadline), this.#commands.logTail(id, 1, deadline)]);
-      replica.load(found ?? absent(tail[0]?.version ?? 0));
+      const [found, [last]] = await Promise.all([this.#reader.read(id, deadline), this.#commands.logTail(id, 1, deadline)]);
+      // over, but not taken out of Redis yet: loaded afterwards, so that watchers are told of it
+      if (found === null && (last?.kind === 'patch' || last?.kind === 'full')) return;
+      replica.load(found ?? absent(last?.version ?? 0));
     } else {
       // in this order: what the log holds is then at least what the facts say
       const [facts, entries] = await Promise.all([
@@ -137,19 +152,20 @@ export class ReplicaSync {
       if (facts !== null && matches(state, facts)) {
         if (facts.expiresAt !== replica.state.expiresAt) replica.touch(facts.expiresAt);
       } else if (!(ended && (state.value === undefined || this.#expiring(state)))) {
-        const steps = entries.length > 0 ? replay(state, entries) : null;
-        const last = steps?.at(-1)?.state;
-        if (steps !== null && last !== undefined && (facts === null || last.version > facts.version || matches(last, facts))) {
-          for (const { state: next, step } of steps) replica.move(next, step);
-          if (reason !== null) this.#hooks.resynced({ id, reason, from: state.version, to: replica.version, full: false });
-        } else {
-          const whole = (await this.#reader.read(id, deadline)) ?? absent(entries.at(-1)?.version ?? state.version);
-          replica.move(whole, resetStep(whole));
-          this.#hooks.resynced({ id, reason: reason ?? 'gap', from: state.version, to: whole.version, full: true });
+        const { steps, rest } = replay(state, entries);
+        const last = steps.at(-1)?.state ?? state;
+        const reached =
+          rest.length === 0 && steps.length > 0 && (facts === null || last.version > facts.version || matches(last, facts));
+        const whole = reached
+          ? null
+          : ((await this.#reader.read(id, deadline)) ?? absent(entries.at(-1)?.version ?? state.version));
+        for (const { state: next, step } of steps) replica.move(next, step);
+        if (whole !== null) replica.move(whole, lastStep(last, rest, whole));
+        if (whole !== null || reason !== null) {
+          this.#hooks.resynced({ id, reason: reason ?? 'gap', from: state.version, to: replica.version, full: whole !== null });
         }
       }
     }
-    replica.live = this.#subscriptions.up && !this.#closed;
   }
 
   /** Its time is over, but nobody has taken it out of Redis yet: the `expired` frame is still to come. */

@@ -6,10 +6,10 @@ import { ContextError } from '../core/errors.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import type { ContextReader } from './ContextReader.js';
-import { replay, stateAt } from './logReplay.js';
+import { lastStep, replay, stateAt } from './logReplay.js';
 import { absent, type ReplicaState } from './Replica.js';
 import { LOG_LIMIT } from './ReplicaSync.js';
-import { type ChangeStep, resetStep, type Watcher } from './Watcher.js';
+import type { ChangeStep, Watcher } from './Watcher.js';
 
 /** Pause before a watcher asks again after a failure, ms. */
 const RETRY_MS = 50;
@@ -71,16 +71,15 @@ export class WatchFeed {
       this.#commands.logAfter(id, cursor, LOG_LIMIT, deadline),
     ]);
     const [first] = later;
-    if (first === undefined) {
-      if (facts === null || facts.version === cursor) return [];
-    } else {
-      const start =
-        first.kind === 'patch' ? await this.#stateInLog(id, cursor, deadline) : { ...absent(cursor), crc: first.baseCrc };
-      const steps = start === null ? null : replay(start, later);
-      if (steps !== null) return steps.map(({ step }) => step);
-    }
-    const state = (await this.#reader.read(id, deadline)) ?? absent(later.at(-1)?.version ?? cursor);
-    return [resetStep(state)];
+    if (first === undefined && (facts === null || facts.version === cursor)) return [];
+    // what needs no base can follow a version whose own entry was trimmed
+    const start =
+      first?.kind === 'patch' ? await this.#stateInLog(id, cursor, deadline) : { ...absent(cursor), crc: first?.baseCrc ?? '' };
+    const { steps, rest } = start === null ? { steps: [], rest: later } : replay(start, later);
+    const changes = steps.map(({ step }) => step);
+    if (first !== undefined && rest.length === 0) return changes;
+    const whole = (await this.#reader.read(id, deadline)) ?? absent(later.at(-1)?.version ?? cursor);
+    return [...changes, lastStep(steps.at(-1)?.state ?? start ?? absent(cursor), rest, whole)];
   }
 
   async #stateInLog(id: string, version: number, deadline: Deadline): Promise<ReplicaState | null> {

@@ -18,6 +18,8 @@ export interface ChangeStep {
   readonly patch: Patch | null;
   /** The value before it, where it is known. */
   readonly base: JsonValue | undefined;
+  /** Of a `reset`: it leads on, not back, so who has come that far in another way can do without it. */
+  readonly forward?: boolean;
 }
 
 /** The jump to a state. */
@@ -44,9 +46,16 @@ export interface WatcherHooks {
 
 const REPLACE = (value: JsonValue): Patch => [{ op: 'replace', path: '', value }];
 
-function toChange(id: string, step: ChangeStep): Change {
+/** All watchers of a process get the same patch; the values in it are frozen already. */
+function frozen(patch: Patch | null): Patch | null {
+  if (patch === null || Object.isFrozen(patch)) return patch;
+  for (const operation of patch) Object.freeze(operation);
+  return Object.freeze(patch);
+}
+
+function toChange(id: string, step: ChangeStep, copies: boolean): Change {
   const { kind, version, at, crc, value, base } = step;
-  let patch = step.patch;
+  let patch = frozen(step.patch);
   let made = kind === 'patch';
   return {
     id,
@@ -56,11 +65,11 @@ function toChange(id: string, step: ChangeStep): Change {
     get patch(): Patch | null {
       if (!made) {
         made = true;
-        if (value !== undefined) patch = kind === 'full' && base !== undefined ? diff(base, value) : REPLACE(value);
+        if (value !== undefined) patch = frozen(kind === 'full' && base !== undefined ? diff(base, value) : REPLACE(value));
       }
       return patch;
     },
-    value: value ?? null,
+    value: value === undefined ? null : copies ? (JSON.parse(JSON.stringify(value)) as JsonValue) : value,
     checksum: crc === '' ? null : crc,
     at,
   };
@@ -70,6 +79,7 @@ export class Watcher implements AsyncIterableIterator<Change> {
   readonly id: string;
   readonly #hooks: WatcherHooks;
   readonly #limit: number;
+  readonly #copies: boolean;
   readonly #signal: AbortSignal | undefined;
   #queue: ChangeStep[] = [];
   #waiting: ((result: IteratorResult<Change>) => void)[] = [];
@@ -78,14 +88,18 @@ export class Watcher implements AsyncIterableIterator<Change> {
   /** The last step took the context away. */
   #gone = false;
   #replaying = true;
+  /** What {@link reach} was told while older steps were fetched. */
+  #reached = { version: 0, gone: false };
   #held: ChangeStep[] = [];
   #overflowed = false;
   #ended = false;
 
-  constructor(id: string, hooks: WatcherHooks, limit: number, signal: AbortSignal | undefined) {
+  /** @param copies - whether each change gets a copy of the value, instead of the frozen one that all share */
+  constructor(id: string, hooks: WatcherHooks, limit: number, copies: boolean, signal: AbortSignal | undefined) {
     this.id = id;
     this.#hooks = hooks;
     this.#limit = limit;
+    this.#copies = copies;
     this.#signal = signal;
     signal?.addEventListener('abort', this.#abort, { once: true });
   }
@@ -116,9 +130,11 @@ export class Watcher implements AsyncIterableIterator<Change> {
     this.#gone = gone;
   }
 
-  /** The context is at `version` now; what is missing up to it is fetched. */
-  reach(version: number): void {
-    if (this.#ended || this.#replaying || version <= this.cursor) return;
+  /** The context is at `version` now, or gone after it; what is missing up to there is fetched. */
+  reach(version: number, gone: boolean): void {
+    this.#reached = { version, gone };
+    const there = version < this.cursor || (version === this.cursor && (!gone || this.#gone));
+    if (this.#ended || this.#replaying || there) return;
     this.#replaying = true;
     this.#hooks.missing(this);
   }
@@ -126,10 +142,13 @@ export class Watcher implements AsyncIterableIterator<Change> {
   /** Fetched steps, oldest first, after the cursor; then the live ones that waited. */
   replay(steps: readonly ChangeStep[]): void {
     this.#replaying = false;
+    const before = this.#cursor;
     const held = this.#held;
     this.#held = [];
     for (const step of steps) this.#take(step);
     for (const step of held) this.offer(step);
+    // where nothing came, asking again would bring nothing either
+    if (this.#cursor !== before) this.reach(this.#reached.version, this.#reached.gone);
   }
 
   next(): Promise<IteratorResult<Change>> {
@@ -138,10 +157,10 @@ export class Watcher implements AsyncIterableIterator<Change> {
       const latest = this.#hooks.latest();
       this.#cursor = latest.version;
       this.#gone = latest.value === undefined;
-      return Promise.resolve({ done: false, value: toChange(this.id, { ...latest, kind: 'reset', patch: null }) });
+      return Promise.resolve({ done: false, value: toChange(this.id, { ...latest, kind: 'reset', patch: null }, this.#copies) });
     }
     const step = this.#queue.shift();
-    if (step !== undefined) return Promise.resolve({ done: false, value: toChange(this.id, step) });
+    if (step !== undefined) return Promise.resolve({ done: false, value: toChange(this.id, step, this.#copies) });
     if (this.#ended) return Promise.resolve({ done: true, value: undefined });
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
@@ -183,13 +202,15 @@ export class Watcher implements AsyncIterableIterator<Change> {
         this.#hooks.missing(this);
         return;
       }
+    } else if (step.forward === true) {
+      if (step.version < cursor || (step.version === cursor && this.#gone === (step.value === undefined))) return;
     }
     this.#cursor = step.version;
     this.#gone = step.value === undefined;
     if (this.#overflowed) return;
     const waiting = this.#waiting.shift();
     if (waiting !== undefined) {
-      waiting({ done: false, value: toChange(this.id, step) });
+      waiting({ done: false, value: toChange(this.id, step, this.#copies) });
       return;
     }
     this.#queue.push(step);

@@ -1,7 +1,7 @@
 /** From entries of the delta log to the steps between two versions. */
 import type { LogEntry } from '../redis/ContextCommands.js';
-import { nextState, type ReplicaState, type StepSource } from './Replica.js';
-import type { ChangeStep } from './Watcher.js';
+import { absent, nextState, type ReplicaState, type StepSource } from './Replica.js';
+import { type ChangeStep, resetStep } from './Watcher.js';
 
 const sourceOf = (entry: LogEntry): StepSource => ({
   kind: entry.kind,
@@ -20,43 +20,67 @@ export interface Replayed {
   readonly step: ChangeStep;
 }
 
+/** A whole document that was too large for the log to keep. */
+const withoutBytes = (entry: LogEntry): boolean => entry.kind === 'full' && entry.frame.length === 0;
+
 /**
- * Applies entries, oldest first, to a state. Null where they do not follow from it version by version, or a result does not have its
- * checksum: then only the whole document helps.
+ * Applies entries, oldest first, to a state, as far as they follow from it version by version and each result has its checksum. `rest`
+ * are those from the first that does not: there only the whole document helps.
  */
-export function replay(from: ReplicaState, entries: readonly LogEntry[]): Replayed[] | null {
+export function replay(
+  from: ReplicaState,
+  entries: readonly LogEntry[],
+): { readonly steps: readonly Replayed[]; readonly rest: readonly LogEntry[] } {
   let state = from;
   const steps: Replayed[] = [];
-  for (const entry of entries) {
+  for (const [index, entry] of entries.entries()) {
     const follows = entry.kind === 'expired' ? entry.version === state.version : entry.version === state.version + 1;
-    if (!follows) return null;
-    const next = nextState(state, sourceOf(entry));
-    if (typeof next === 'string' || !('step' in next)) return null;
+    const next = follows && !withoutBytes(entry) ? nextState(state, sourceOf(entry)) : 'gap';
+    if (typeof next === 'string' || !('step' in next)) return { steps, rest: entries.slice(index) };
     state = next.state;
     steps.push(next);
   }
-  return steps;
+  return { steps, rest: [] };
+}
+
+/**
+ * From a state to the whole document, which was read: one step where only its own entry lacked the bytes, so that nothing is skipped;
+ * else a jump.
+ */
+export function lastStep(from: ReplicaState, rest: readonly LogEntry[], whole: ReplicaState): ChangeStep {
+  const [entry] = rest;
+  const next =
+    rest.length === 1 &&
+    entry !== undefined &&
+    withoutBytes(entry) &&
+    entry.version === from.version + 1 &&
+    entry.baseCrc === from.crc;
+  if (!next || whole.version !== entry.version || whole.crc !== entry.crc) return resetStep(whole);
+  return {
+    kind: 'full',
+    version: whole.version,
+    at: whole.at,
+    crc: whole.crc,
+    value: whole.value,
+    patch: null,
+    base: from.value,
+  };
 }
 
 /** The state at `version`, rebuilt from the last whole document at or before it in the log; null where the log does not reach it. */
 export function stateAt(version: number, entries: readonly LogEntry[]): ReplicaState | null {
   let start = -1;
-  for (let index = 0; index < entries.length; index += 1) {
-    const entry = entries[index];
-    if (entry === undefined || entry.version > version) break;
-    if (entry.kind !== 'patch') start = index;
+  for (const [index, entry] of entries.entries()) {
+    if (entry.version > version) break;
+    if (entry.kind !== 'patch' && !withoutBytes(entry)) start = index;
   }
   const first = entries[start];
   if (first === undefined) return null;
-  const before: ReplicaState = {
-    version: first.kind === 'expired' ? first.version : first.version - 1,
-    crc: first.baseCrc,
-    value: undefined,
-    bytes: 0,
-    at: first.at,
-    expiresAt: null,
-  };
-  const upTo = entries.slice(start).filter((entry) => entry.version <= version);
-  const last = replay(before, upTo)?.at(-1)?.state;
-  return last?.version === version ? last : null;
+  const before: ReplicaState = { ...absent(first.kind === 'expired' ? first.version : first.version - 1), crc: first.baseCrc };
+  const { steps, rest } = replay(
+    before,
+    entries.slice(start).filter((entry) => entry.version <= version),
+  );
+  const last = steps.at(-1)?.state;
+  return rest.length === 0 && last?.version === version ? last : null;
 }

@@ -102,7 +102,7 @@ export class ContextStore {
       this.#commands,
       this.#subscriptions,
       this.#reader,
-      { maxBytes: options.localBytes, timeoutMs: options.timeoutMs },
+      { maxBytes: options.localBytes, timeoutMs: options.timeoutMs, copyValues: options.copyValues },
       {
         corrupt,
         resync: (event) => {
@@ -229,10 +229,11 @@ export class ContextStore {
    * @throws ContextError `NOT_FOUND` without `initial`, `CONFLICT` after `attempts` runs, and as `set`
    * @example await store.update('user-42', (draft) => { draft.turns.push('hi'); });
    */
-  update<T = unknown>(id: string, change: (draft: T) => unknown, options: UpdateOptions = {}): Promise<UpdateResult> {
-    return this.#write('update', id, options, (deadline) =>
+  async update<T = unknown>(id: string, change: (draft: T) => unknown, options: UpdateOptions = {}): Promise<UpdateResult> {
+    const result = await this.#write('update', id, options, (deadline) =>
       this.#writer.update(id, change as (draft: unknown) => unknown, options, deadline),
     );
+    return this.#options.copyValues ? { ...result, value: copyValue(result.value) } : result;
   }
 
   /**
@@ -389,5 +390,7 @@ export class ContextStore {
 }
 
 /** Not `structuredClone`: it is several times slower for plain JSON. */
+const copyValue = (value: JsonValue): JsonValue => JSON.parse(JSON.stringify(value)) as JsonValue;
+
 const copy = (context: Context | null): Context | null =>
-  context === null ? null : { ...context, value: JSON.parse(JSON.stringify(context.value)) as JsonValue };
+  context === null ? null : { ...context, value: copyValue(context.value) };

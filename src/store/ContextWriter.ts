@@ -4,9 +4,10 @@ import { create } from 'mutative';
 import { crc32Hex, sha1Hex } from '../core/checksum.js';
 import { diff } from '../core/diff.js';
 import { ContextError } from '../core/errors.js';
-import { copyMembers, isContainer, isObject, type JsonObject, type JsonValue, normalize } from '../core/json.js';
+import { copyMembers, isContainer, isObject, type JsonObject, type JsonValue, normalize, parseFrozen } from '../core/json.js';
 import { checkId } from '../core/names.js';
 import { applyPatch, type Patch, validatePatch } from '../core/patch.js';
+import { isPlainJson } from '../core/plainJson.js';
 import { parseDuration } from '../core/units.js';
 import type { Committed, Conflict, ContextCommands } from '../redis/ContextCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
@@ -26,6 +27,7 @@ const BACKOFF_MAX_MS = 64;
 const BUFFER_FROM = 2_048;
 
 interface Encoded {
+  /** The document, frozen; made of the text when somebody needs it first. */
   readonly value: JsonValue;
   readonly data: string | Buffer;
   readonly length: number;
@@ -65,8 +67,13 @@ export class ContextWriter {
 
   async set(id: string, value: unknown, options: WriteOptions, deadline: Deadline): Promise<WriteResult> {
     const write = this.#prepare(id, options, 'none');
-    const encoded = this.#encode(id, normalize(value, { maxDepth: this.#options.depth }));
     const known = this.#replicas.lastKnown(id);
+    const { depth } = this.#options;
+    // a copy of the caller's value is only made where it is compared with the last one
+    const encoded =
+      known?.value === undefined && isPlainJson(value, depth)
+        ? this.#encode(id, JSON.stringify(value))
+        : this.#encodeValue(id, normalize(value, { maxDepth: depth }));
     const patch = known?.value === undefined ? null : diff(known.value, encoded.value, { maxBytes: encoded.length - 1 });
     const based = patch === null || known === undefined ? null : { patch, base: known };
     const result = await this.#commit(id, encoded, based, write.ifVersion, null, write.ttl, deadline);
@@ -79,10 +86,10 @@ export class ContextWriter {
     const write = this.#prepare(id, options, 'keep');
     const initial = 'initial' in options ? normalize(options.initial, { maxDepth: this.#options.depth }) : undefined;
     return this.#compareAndSet(id, options, write, deadline, async (base) => {
-      const from = base.value ?? initial;
+      // null is a document as well
+      const from = base.value === undefined ? initial : base.value;
       if (from === undefined) throw this.#notFound(id, 'update', 'create it with set, or give `initial`');
-      const changed = await runOnDraft(from, change);
-      const value = changed === from ? from : normalize(changed, { maxDepth: this.#options.depth, base: from });
+      const value = await runOnDraft(from, change, this.#options.depth);
       if (value === base.value && write.ttl === 'keep') return null;
       return {
         value,
@@ -153,7 +160,7 @@ export class ContextWriter {
         }
         const made = await make(base);
         if (made === null) return { version: base.version, checksum: base.crc, value: base.value as JsonValue };
-        const encoded = this.#encode(id, made.value);
+        const encoded = this.#encodeValue(id, made.value);
         const patch = made.patch?.(encoded.length - 1) ?? null;
         const based = patch === null ? null : { patch, base };
         const live = base.value !== undefined;
@@ -192,7 +199,7 @@ export class ContextWriter {
     ttl: number | 'keep' | 'none',
     deadline: Deadline,
   ): Promise<Committed | Conflict> {
-    const { data, length, crc, sha1, value } = encoded;
+    const { data, length, crc, sha1 } = encoded;
     const text = based === null ? '' : JSON.stringify(based.patch);
     const patch =
       based === null || text.length >= length ? null : { text, baseVersion: based.base.version, baseCrc: based.base.crc };
@@ -205,7 +212,8 @@ export class ContextWriter {
     const { version, at, kind, frameBytes } = result;
     this.counters.commits += 1;
     // an attempt whose reply was lost did it: its expiry is not known for certain, so the frame or a comparison brings it
-    if (!result.repeated) {
+    if (!result.repeated && this.#replicas.wants(id)) {
+      const { value } = encoded;
       const state: ReplicaState = { version, crc, value, bytes: length, at, expiresAt: result.expiresAt };
       const step = {
         kind,
@@ -224,8 +232,11 @@ export class ContextWriter {
     return result;
   }
 
-  #encode(id: string, value: JsonValue): Encoded {
-    const text = JSON.stringify(value);
+  #encodeValue(id: string, value: JsonValue): Encoded {
+    return this.#encode(id, JSON.stringify(value), value);
+  }
+
+  #encode(id: string, text: string, known?: JsonValue): Encoded {
     const data = text.length < BUFFER_FROM ? text : Buffer.from(text);
     const length = typeof data === 'string' ? Buffer.byteLength(data) : data.length;
     const most = this.#options.contextBytes;
@@ -241,7 +252,17 @@ export class ContextWriter {
         },
       );
     }
-    return { value, data, length, crc: crc32Hex(data), sha1: sha1Hex(data) };
+    let value = known;
+    return {
+      get value(): JsonValue {
+        value ??= parseFrozen(text);
+        return value;
+      },
+      data,
+      length,
+      crc: crc32Hex(data),
+      sha1: sha1Hex(data),
+    };
   }
 
   #prepare(id: string, options: WriteOptions, unset: 'keep' | 'none'): Prepared {
@@ -305,20 +326,29 @@ function timeToLive(ttl: number | string): number {
 }
 
 /** What `change` makes of a value: the draft it changed, or what it returned. Objects with a key `__proto__` are copied with it. */
-async function runOnDraft(value: JsonValue, change: (draft: unknown) => unknown): Promise<unknown> {
+async function runOnDraft(value: JsonValue, change: (draft: unknown) => unknown, maxDepth: number): Promise<JsonValue> {
   if (!isContainer(value)) {
     const returned = await change(value);
-    return returned === undefined ? value : returned;
+    return returned === undefined ? value : normalize(returned, { maxDepth });
   }
-  return create(
+  const [draft, finish] = create(
     value as object,
-    change as (draft: object) => object,
     {
       mark: (target: unknown) =>
         isObject(target as JsonValue) && Object.hasOwn(target as object, '__proto__')
           ? () => copyMembers(target as JsonObject)
           : undefined,
     } as object,
+  ) as unknown as [draft: object, finish: () => JsonValue];
+  const returned = await change(draft);
+  // read before the draft ends: it may hold parts of it
+  const made = returned === undefined || returned === draft ? undefined : normalize(returned, { maxDepth, base: value });
+  const changed = finish();
+  if (made === undefined) return changed === value ? value : normalize(changed, { maxDepth, base: value });
+  if (changed === value) return made;
+  throw new ContextError(
+    'INVALID_ARGUMENT',
+    'the function of update changed its draft and returned a value as well: do one of both (write `(draft) => { draft.list.push(1); }` with braces)',
   );
 }
 

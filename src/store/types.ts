@@ -45,7 +45,7 @@ export interface UpdateOptions extends WriteOptions {
 }
 
 export interface UpdateResult<T = JsonValue> extends WriteResult {
-  /** The document as committed; deeply frozen. */
+  /** The document as committed; deeply frozen unless the store was opened with `values: 'copy'`. */
   readonly value: T;
 }
 
@@ -126,7 +126,6 @@ export interface ShardStats {
   readonly bytes: number;
   /** Real bytes of the shard's own indexes and accounts, measured now. */
   readonly indexBytes: number;
-  readonly commits: number;
 }
 
 /** Counters of one store instance since it was opened, and the accounts of its namespace. */

@@ -65,19 +65,26 @@ export class ProxyConnection {
 
   /** Resets both sides. */
   reset(): void {
-    for (const socket of [this.#client, this.#upstream]) if (!socket.destroyed) socket.resetAndDestroy();
+    for (const socket of [this.#client, this.#upstream]) resetNow(socket);
   }
 
   /** The server shall read everything, so its side ends in order: a reset could throw away what it has not read yet. */
   #loseReply(): void {
     this.#losing = true;
-    this.#client.resetAndDestroy();
+    resetNow(this.#client);
     this.#up.end();
     this.#upstream.resume();
   }
 
   #oneClosed(other: Socket): void {
     const inOrder = this.#up.ended && this.#down.ended;
-    if (!inOrder && !this.#losing && !other.destroyed) other.resetAndDestroy();
+    if (!inOrder && !this.#losing) resetNow(other);
   }
+}
+
+/** A reset fails while the socket is being shut down, and the socket would stay open for ever then. */
+function resetNow(socket: Socket): void {
+  if (socket.destroyed) return;
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { expect } from 'chai';
 import { Redis } from 'ioredis';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
 import { type ContextKeys, Keys, type ShardKeys } from '../../src/redis/keys.js';
@@ -232,6 +233,16 @@ export class LuaNamespace {
     return this.#heard.splice(0, end() + 1).slice(0, -1);
   }
 
+  /** What a call answers that must neither write nor publish. */
+  async refused(call: () => Promise<Reply>): Promise<Reply> {
+    await this.published();
+    const before = await this.snapshot();
+    const reply = await call();
+    expect(await this.snapshot(), `what a refusal (${reply[0]}) left in Redis`).to.deep.equal(before);
+    expect(await this.published(), `what a refusal (${reply[0]}) published`).to.deep.equal([]);
+    return reply;
+  }
+
   /** Every key of the namespace, with its content and its native expiry, in an order that does not depend on how Redis keeps it. */
   async snapshot(): Promise<Record<string, unknown>> {
     const found: Record<string, unknown> = {};
@@ -273,6 +284,8 @@ export class LuaNamespace {
         const last = Object.fromEntries(pairsOf(info))['last-generated-id'];
         return [last, entries.map(([id, fields]) => [id.toString(), fields.map((field) => field.toString('latin1'))])];
       }
+      case 'string':
+        return this.redis.get(key);
       default:
         throw new Error(`${key} is a ${type}: nothing here makes one`);
     }

@@ -20,6 +20,8 @@ export interface CliResult {
 }
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+/** The sources, or the build that `LUKHAS_TEST_CLI` names: it starts in a third of the time, and is what users get. */
+const PROGRAM = process.env.LUKHAS_TEST_CLI ? [process.env.LUKHAS_TEST_CLI] : ['--import', 'tsx', MAIN];
 
 /** A command line that runs, as a process of its own; its environment names Redis and namespace. */
 export class CliProcess {
@@ -30,7 +32,7 @@ export class CliProcess {
 
   constructor(args: readonly string[], { url, namespace, input, env }: CliOptions) {
     const { FORCE_COLOR: _, ...inherited } = process.env;
-    this.child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
+    this.child = spawn(process.execPath, [...PROGRAM, ...args], {
       env: { ...inherited, REDIS_URL: url, ...(namespace === undefined ? {} : { LUKHAS_NAMESPACE: namespace }), ...env },
       stdio: ['pipe', 'pipe', 'pipe'],
     });

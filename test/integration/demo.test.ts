@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { Tally } from '../../src/cli/demo/Tally.js';
 import { uniqueNamespace } from '../helpers/namespace.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 import { CliProcess, runCli } from '../helpers/runCli.js';
@@ -173,11 +174,64 @@ describe('the demo', function () {
     const demo = new CliProcess(['demo', '--json', '--progress', '--seed', seed], { url: server.url });
     const instances = await pids(demo);
     await waitFor(async () => (await keys(seed)).length > 0, { what: 'contexts' });
-    // As a terminal does it: everybody in the foreground gets the signal.
-    for (const pid of [...instances, demo.child.pid ?? 0]) process.kill(pid, 'SIGINT');
+    // A terminal signals everybody in the foreground; what becomes of it is for the parent to say.
+    for (const pid of instances) process.kill(pid, 'SIGINT');
+    const records = demo.stderr.split('\n').length;
+    await waitFor(() => demo.stderr.split('\n').length > records + 1, { what: 'two more records', limitMs: 10_000 });
+    demo.child.kill('SIGINT');
     const { code, stdout } = await demo.result();
     expect({ code, stdout }).to.deep.equal({ code: 130, stdout: '' });
     for (const pid of instances) expect(() => process.kill(pid, 0)).to.throw(/ESRCH/);
     expect(await keys(seed)).to.deep.equal([]);
+  });
+});
+
+describe("the demo's tally", () => {
+  const instances = [
+    { name: 'one', pid: 1 },
+    { name: 'two', pid: 2 },
+  ];
+
+  it('counts what was missed, what came twice, and what a reset stands for', () => {
+    const tally = new Tally(instances, 1);
+    for (let version = 1; version <= 6; version++) tally.committed(0, 0, version, version);
+    for (const [version, reset] of [
+      [1, false],
+      [3, false],
+      [3, false],
+      [2, false],
+      [6, true],
+    ] as const) {
+      tally.seen(1, [0, version, reset, 10]);
+    }
+    expect(tally.rows()[1]).to.include({ versions: 5, missed: 1, duplicates: 2, resets: 1 });
+    expect(tally.rows()[0]).to.include({ written: 6, versions: 0, missed: 0 });
+  });
+
+  it('is settled once every instance has seen the last version of every context', () => {
+    const tally = new Tally(instances, 2);
+    tally.committed(0, 1, 1, 0);
+    tally.seen(0, [1, 1, false, 1]);
+    expect(tally.settled).to.equal(false);
+    expect(tally.unseen(['a', 'b'])).to.deep.equal(['two: b at version 0 of 1']);
+    tally.seen(1, [1, 1, false, 1]);
+    expect(tally.settled).to.equal(true);
+    expect(tally.unseen(['a', 'b'])).to.deep.equal([]);
+  });
+
+  it('measures the lag in the other instances only, whichever of commit and sighting it hears of first', () => {
+    const tally = new Tally(instances, 1);
+    tally.committed(0, 0, 1, 1000);
+    tally.seen(0, [0, 1, false, 1001]);
+    tally.seen(1, [0, 1, false, 1004]);
+    tally.seen(1, [0, 2, false, 1012]);
+    tally.seen(0, [0, 2, false, 1099]);
+    tally.committed(0, 0, 2, 1010);
+    const [writer, other] = tally.rows().map(({ lag }) => lag);
+    expect(writer).to.include({ samples: 0 });
+    expect(other).to.include({ samples: 2 });
+    expect(other?.p50).to.be.closeTo(2, 0.01);
+    expect(other?.max).to.be.closeTo(4, 0.01);
+    expect(tally.lag()).to.deep.equal(other);
   });
 });

@@ -14,6 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { track } from '../helpers/cleanup.js';
 import { waitFor } from '../helpers/waitFor.js';
 
 const REPOSITORY = realpathSync(join(import.meta.dirname, '../..'));
@@ -50,6 +51,7 @@ export class Project {
   /** The only folder on the PATH of what `start` runs, filled by {@link provide}. */
   readonly bin = join(this.root, '..', 'bin');
   readonly #runs: Run[] = [];
+  readonly #untrack = track({ end: () => this.remove(), endNow: () => this.#removeNow() });
 
   constructor() {
     mkdirSync(join(this.root, 'src/cli'), { recursive: true });
@@ -118,12 +120,20 @@ cpSync('src', 'dist/src', { recursive: true });`,
   }
 
   async remove(): Promise<void> {
+    this.#untrack();
     for (const run of this.#runs) await run.kill();
     const pid = this.redisPid();
     if (pid !== undefined) {
       process.kill(pid, 'SIGKILL');
       await waitFor(() => !isAlive(pid), { what: `redis-server ${pid} to end` });
     }
+    rmSync(join(this.root, '..'), { recursive: true, force: true });
+  }
+
+  #removeNow(): void {
+    for (const run of this.#runs) run.process.kill('SIGKILL');
+    const pid = this.redisPid();
+    if (pid !== undefined) process.kill(pid, 'SIGKILL');
     rmSync(join(this.root, '..'), { recursive: true, force: true });
   }
 }

@@ -31,7 +31,7 @@ async function doctor(flags: GlobalFlags, signal: AbortSignal): Promise<void> {
       if (advice !== null) output.line(`${' '.repeat(width + 8)}${advice}`);
     }
     const of = (wanted: string): number => checks.filter(({ status }) => status === wanted).length;
-    output.line(`${of('ok')} ok, ${of('warn')} warnings, ${of('fail')} failed`);
+    output.line(`${of('ok')} ok, ${of('warn')} to look at, ${of('fail')} failed`);
   }
   if (!ok) process.exitCode = 5;
 }

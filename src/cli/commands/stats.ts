@@ -6,7 +6,7 @@ import { globalFlags, type Session, withStore } from '../session.js';
 
 export function statsCommand(signal: AbortSignal): Command {
   const command = new Command('stats')
-    .description('Show the accounts of a namespace: contexts, real bytes in Redis, commits')
+    .description('Show the accounts of a namespace: contexts and real bytes in Redis')
     .action((_flags: object, self: Command) => withStore(globalFlags(self), signal, stats));
   return withHelp(command, {
     examples: [
@@ -22,22 +22,20 @@ async function stats({ store, output, signal }: Session): Promise<undefined> {
     output.document({ namespace, shards });
     return;
   }
-  const sum = (of: 'contexts' | 'bytes' | 'indexBytes' | 'commits'): number =>
-    shards.reduce((total, shard) => total + shard[of], 0);
-  const row = (name: string, contexts: number, bytes: number, indexBytes: number, commits: number): string[] => [
+  const sum = (of: 'contexts' | 'bytes' | 'indexBytes'): number => shards.reduce((total, shard) => total + shard[of], 0);
+  const row = (name: string, contexts: number, bytes: number, indexBytes: number): string[] => [
     name,
     count(contexts),
     formatBytes(bytes),
     formatBytes(indexBytes),
-    count(commits),
   ];
   output.line(
     table(
       output,
-      ['SHARD', '>CONTEXTS', '>MEMORY', '>INDEXES', '>COMMITS'],
+      ['SHARD', '>CONTEXTS', '>MEMORY', '>INDEXES'],
       [
-        ...shards.map((shard) => row(String(shard.shard), shard.contexts, shard.bytes, shard.indexBytes, shard.commits)),
-        ...(shards.length > 1 ? [row('all', sum('contexts'), sum('bytes'), sum('indexBytes'), sum('commits'))] : []),
+        ...shards.map((shard) => row(String(shard.shard), shard.contexts, shard.bytes, shard.indexBytes)),
+        ...(shards.length > 1 ? [row('all', sum('contexts'), sum('bytes'), sum('indexBytes'))] : []),
       ],
     ),
   );

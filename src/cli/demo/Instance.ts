@@ -64,7 +64,8 @@ export class Instance {
   /** Closes the instance's store and waits for its process to end; one that does not end in 5 s is killed. */
   async close(): Promise<void> {
     this.#closing = true;
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const { pid, exitCode, signalCode } = this.#child;
+    if (pid === undefined || exitCode !== null || signalCode !== null) return;
     const ended = once(this.#child, 'exit');
     const limit = setTimeout(() => this.#child.kill('SIGKILL'), CLOSE_LIMIT_MS);
     this.ask({ kind: 'close' }).catch(() => this.#child.kill('SIGKILL'));

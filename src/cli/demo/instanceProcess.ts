@@ -2,6 +2,7 @@
  * The program of one instance: it opens a store of its own, watches every context, writes what the parent asks for, and tells
  * what it saw. It ends when the parent says so or goes away.
  */
+import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { ContextError, ERROR_CODES, isContextError } from '../../core/errors.js';
 import type { JsonValue } from '../../core/json.js';
@@ -14,6 +15,7 @@ let store: ContextStore | undefined;
 let contexts: readonly string[] = [];
 const watched = new Map<string, { version: number; value: JsonValue }>();
 const stopWatching = new AbortController();
+setMaxListeners(0, stopWatching.signal); // one for each context is no leak
 let unsent: Seen[] = [];
 
 function send(message: FromInstance): void {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { orAborted } from '../orAborted.js';
 import type { Session } from '../session.js';
 import { DEMO_TTL, type DemoOptions, DemoRun } from './DemoRun.js';
@@ -11,6 +12,7 @@ export async function runDemo(session: Session, contexts: readonly DemoContext[]
   const { output, flags } = session;
   const failure = new AbortController();
   const signal = AbortSignal.any([session.signal, failure.signal]);
+  setMaxListeners(0, signal); // one for each context that waits for its turn is no leak
   const instances: Instance[] = [];
   let tally: Tally | undefined;
   for (let at = 0; at < options.instances; at++) {

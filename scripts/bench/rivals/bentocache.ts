@@ -1,0 +1,46 @@
+/**
+ * bentocache with memory, Redis and bus. Its memory layer keeps strings and parses them at every read. With `serialize: false` it hands
+ * out the very object that it holds; but then 1.6.1 cannot read a second time what it once took from Redis, so that is compared only
+ * where nothing comes from there.
+ */
+import { BentoCache, bentostore } from 'bentocache';
+import { memoryDriver } from 'bentocache/drivers/memory';
+import { redisBusDriver, redisDriver } from 'bentocache/drivers/redis';
+import type { Conversation } from '../../../test/helpers/random.js';
+import { edited } from '../lib/payloads.js';
+import type { Subject } from '../subjects/Subject.js';
+
+export async function openBentocache(url: string, namespace: string, serialize: boolean): Promise<Subject> {
+  const { hostname, port } = new URL(url);
+  const connection = { host: hostname, port: Number(port), enableAutoPipelining: true };
+  const bento = new BentoCache({
+    default: 'bench',
+    prefix: namespace,
+    ttl: null,
+    stores: {
+      bench: bentostore()
+        .useL1Layer(memoryDriver({ maxItems: 10_000, serialize }))
+        .useL2Layer(redisDriver({ connection }))
+        .useBus(redisBusDriver({ connection })),
+    },
+  });
+  const subject: Subject = {
+    get: (id) => bento.get({ key: id }),
+    valueOf: (read) => read,
+    set: (id, doc) => bento.set({ key: id, value: doc }),
+    edit: async (id, number) => bento.set({ key: id, value: edited((await bento.get({ key: id })) as Conversation, number) }),
+    // the bus only says that a key has changed: the value is there after the read that follows
+    onChange: async (id, held) => {
+      bento.on('bus:message:received', ({ message }) => {
+        if (!message.keys.includes(id)) return;
+        queueMicrotask(() => void bento.get({ key: id }).then((doc) => held(doc as Conversation)));
+      });
+      await subject.get(id);
+    },
+    warm: async (ids) => {
+      for (const id of ids) await bento.get({ key: id });
+    },
+    close: () => bento.disconnectAll(),
+  };
+  return subject;
+}
