@@ -120,40 +120,52 @@ if type(logged_at) == 'table' and logged_at.err then
   redis.call('XADD', log, 'MAXLEN', '~', kept, next_version .. '-0', 'kind', 'full', 'frame', data,
     'base', base_crc, 'crc', crc, 'sha', sha, 'len', bytes, 'op', op, 'by', by, 'at', now, 'exp', exp or '-')
 end
--- The old bytes are kept aside by name, which costs the same whatever their length.
-if live then
+-- Should Redis give back other bytes than it was given, the old ones must still be there: large ones are kept aside by name, which costs
+-- the same whatever their length; small ones by value, which costs less.
+local aside = live and bytes > 4096
+local before
+if aside then
   redis.call('RENAME', context, old)
+elseif live then
+  before = redis.call('HGET', context, 'data')
 end
-redis.call('HSET', context, 'data', data, 'v', next_version, 'crc', crc, 'sha', sha, 'len', bytes, 'at', now, 'by', by, 'op', op,
-  'kf', key_version)
+redis.call('HSET', context, 'data', data)
 if redis.call('HGET', context, 'data') ~= data then
   redis.call('XDEL', log, next_version .. '-0')
-  redis.call('DEL', context)
-  if live then
+  if before then
+    redis.call('HSET', context, 'data', before)
+  else
+    redis.call('DEL', context)
+  end
+  if aside then
     redis.call('RENAME', old, context)
   end
   return { 'WRITE_CORRUPT', version }
 end
-if live then
+redis.call('HSET', context, 'v', next_version, 'crc', crc, 'sha', sha, 'len', bytes, 'at', now, 'by', by, 'op', op, 'kf', key_version)
+if aside then
   redis.call('UNLINK', old)
 end
-if fence ~= '0' or stored[6] then
-  redis.call('HSET', context, 'fence', fence ~= '0' and fence or stored[6])
+if fence ~= '0' then
+  redis.call('HSET', context, 'fence', fence)
+elseif aside and stored[6] then
+  redis.call('HSET', context, 'fence', stored[6])
 end
 
 -- 8. indexes, accounts, subscribers
-if exp then
+local changed = exp ~= stored_exp or not live
+if exp and (changed or aside) then
   redis.call('HSET', context, 'exp', exp)
   redis.call('PEXPIREAT', context, exp + grace)
 end
-if exp ~= stored_exp or not live then
-  if exp then
-    redis.call('ZADD', exp_index, exp, id)
-    redis.call('PEXPIREAT', log, exp + tombstone)
-  else
-    redis.call('ZREM', exp_index, id)
-    redis.call('PERSIST', log)
-  end
+if exp and changed then
+  redis.call('ZADD', exp_index, exp, id)
+  redis.call('PEXPIREAT', log, exp + tombstone)
+elseif changed then
+  redis.call('HDEL', context, 'exp')
+  redis.call('ZREM', exp_index, id)
+  redis.call('PERSIST', context)
+  redis.call('PERSIST', log)
 end
 local log_limit = math.max(tonumber(log_bytes), 2 * bytes)
 local log_used = redis.call('MEMORY', 'USAGE', log, 'SAMPLES', 0)
@@ -174,7 +186,10 @@ if accounted ~= used then
     redis.call('HINCRBY', mem, 'contexts', 1)
   end
 end
-redis.call('ZADD', use_index, now, id)
+-- to the second: of several commits within one, the first counts
+if not live or math.floor(now / 1000) ~= math.floor(tonumber(stored[5]) / 1000) then
+  redis.call('ZADD', use_index, now, id)
+end
 local announced = (kind == 'full' and bytes > 4096) and 'follows' or kind
 local header = string.format('lc1 %s %d %s %s %d %d %s %d %s %s %s\n', announced, next_version, crc, sha, bytes, next_version - 1, base_crc,
   now, exp or '-', op, by)

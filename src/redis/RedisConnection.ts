@@ -8,6 +8,7 @@
 import { Redis, type RedisOptions } from 'ioredis';
 import { ContextError, isContextError } from '../core/errors.js';
 import { RedisClock } from '../core/RedisClock.js';
+import { DeadlineWatch } from './DeadlineWatch.js';
 import { isNoScript, toContextError } from './redisErrors.js';
 import { type ScriptName, script } from './scripts.js';
 
@@ -51,6 +52,8 @@ function clientOptions(options: ConnectionOptions, name: ConnectionName): Client
     enableAutoPipelining: name === 'commands',
     connectTimeout: Math.max(options.attemptTimeoutMs, 500),
     keepAlive: 10_000,
+    // how long ioredis keeps a timer after `disconnect` on a stream that has closed already
+    disconnectTimeout: 100,
     retryStrategy: (attempt) =>
       Math.round(Math.min(RECONNECT_MAX_MS, 20 * 2 ** Math.min(attempt, 6)) * (0.75 + Math.random() / 2)),
   };
@@ -70,6 +73,9 @@ class Link {
   readonly client: Redis;
   lastError: Error | null = null;
   up = false;
+  /** Bytes received when the oldest question was asked that nothing has come after, and the time of that. */
+  #heard = -1;
+  #askedAt = 0;
 
   constructor(client: Redis, name: ConnectionName, listener: ConnectionListener) {
     this.client = client;
@@ -79,6 +85,7 @@ class Link {
     client.on('ready', () => {
       this.lastError = null;
       this.up = true;
+      this.#heard = -1;
       listener.up(name);
     });
     client.on('close', () => {
@@ -88,8 +95,20 @@ class Link {
     });
   }
 
-  /** Bytes received so far: a silent connection shows in it. */
-  get received(): number {
+  /** Something is asked of it now. */
+  asked(now: number): void {
+    const received = this.#received;
+    if (received === this.#heard) return;
+    this.#heard = received;
+    this.#askedAt = now;
+  }
+
+  /** For how long not a byte has come although something was asked, ms: whatever time each single question was given. */
+  silentMs(now: number): number {
+    return this.#received === this.#heard ? now - this.#askedAt : 0;
+  }
+
+  get #received(): number {
     return (this.client as unknown as { stream?: { bytesRead?: number } }).stream?.bytesRead ?? 0;
   }
 }
@@ -100,6 +119,7 @@ export class RedisConnection {
   readonly #commands: Link;
   readonly #subscriptions: Link;
   readonly #waiting = new Set<() => void>();
+  readonly #watch = new DeadlineWatch();
   #closed = false;
 
   constructor(options: ConnectionOptions, listener: ConnectionListener) {
@@ -187,9 +207,10 @@ export class RedisConnection {
    * One attempt of one command. A reply that does not come within the attempt's time rejects with `TIMEOUT`; it may still be executed.
    * `run` must send exactly one command, or several in the same tick (they share a pipeline).
    */
-  async attempt<T>(deadline: Deadline, doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
-    if (!this.#commands.up) await this.ready(deadline, doing);
-    return this.#bounded(this.#commands, deadline, doing, run(this.#commands.client));
+  attempt<T>(deadline: Deadline, doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
+    const link = this.#commands;
+    if (link.up) return this.#bounded(link, deadline, doing, run(link.client));
+    return this.ready(deadline, doing).then(() => this.#bounded(link, deadline, doing, run(link.client)));
   }
 
   /** Like {@link attempt}, on the connection for subscriptions. */
@@ -251,45 +272,64 @@ export class RedisConnection {
     );
   }
 
-  async #withScript(deadline: Deadline, name: ScriptName, call: (client: Redis) => Promise<unknown>): Promise<unknown> {
-    try {
-      return await this.attempt(deadline, name, call);
-    } catch (error) {
+  #withScript(deadline: Deadline, name: ScriptName, call: (client: Redis) => Promise<unknown>): Promise<unknown> {
+    return this.attempt(deadline, name, call).catch(async (error: unknown) => {
       if (!isContextError(error) || !isNoScript(error.details.cause)) throw error;
       await this.loadScript(deadline, name);
       return this.attempt(deadline, name, call);
-    }
+    });
   }
 
-  async #bounded<T>(link: Link, deadline: Deadline, doing: string, reply: Promise<T>): Promise<T> {
-    const left = Math.min(this.#options.attemptTimeoutMs, deadline.at - performance.now());
-    const received = link.received;
+  /** Waits for something of the caller's own no longer than the call may take; what is waited for goes on. */
+  within<T>(deadline: Deadline, doing: string, work: Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const { signal } = deadline;
+      const watched = this.#watch.add(deadline.at, () => {
+        signal?.removeEventListener('abort', abort);
+        reject(this.#ended(deadline, doing));
+      });
       const done = (): void => {
-        clearTimeout(timer);
+        this.#watch.delete(watched);
         signal?.removeEventListener('abort', abort);
       };
       const abort = (): void => {
-        done();
+        this.#watch.delete(watched);
         reject(this.#ended(deadline, doing));
       };
-      const timer = setTimeout(() => {
-        done();
-        // not a byte since the attempt began: the connection hangs
-        if (link.received === received) {
-          this.reset(link === this.#commands ? 'commands' : 'subscriptions', `no answer within ${Math.round(left)} ms`);
+      signal?.addEventListener('abort', abort, { once: true });
+      work.then(resolve, reject).finally(done);
+    });
+  }
+
+  #bounded<T>(link: Link, deadline: Deadline, doing: string, reply: Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const { signal } = deadline;
+      const now = performance.now();
+      const left = Math.min(this.#options.attemptTimeoutMs, deadline.at - now);
+      link.asked(now);
+      const watched = this.#watch.add(now + left, () => {
+        signal?.removeEventListener('abort', abort);
+        // silent for as long as an attempt may take, however short this one was: the connection hangs
+        const silentMs = Math.ceil(link.silentMs(performance.now()));
+        if (silentMs >= this.#options.attemptTimeoutMs) {
+          this.reset(link === this.#commands ? 'commands' : 'subscriptions', `no answer within ${silentMs} ms`);
         }
         reject(new ContextError('TIMEOUT', `${doing}: Redis did not answer within ${Math.round(left)} ms`));
-      }, left);
+      });
+      const abort = (): void => {
+        this.#watch.delete(watched);
+        reject(this.#ended(deadline, doing));
+      };
       signal?.addEventListener('abort', abort, { once: true });
       reply.then(
         (value) => {
-          done();
+          this.#watch.delete(watched);
+          signal?.removeEventListener('abort', abort);
           resolve(value);
         },
         (error: unknown) => {
-          done();
+          this.#watch.delete(watched);
+          signal?.removeEventListener('abort', abort);
           reject(toContextError(error, doing));
         },
       );

@@ -7,7 +7,7 @@ import { ContextError } from '../core/errors.js';
 import { parseFrozen } from '../core/json.js';
 import type { ContextCommands, StoredContext } from '../redis/ContextCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
-import type { ReplicaState } from './Replica.js';
+import { absent, type ReplicaState } from './state.js';
 
 export interface Corruption {
   readonly id: string;
@@ -39,6 +39,14 @@ export class ContextReader {
   /** The live context, or null. @throws ContextError `CORRUPT` */
   async read(id: string, deadline: Deadline): Promise<ReplicaState | null> {
     return this.#verified(id, await this.#retried(() => this.#commands.read(id, deadline), deadline), deadline);
+  }
+
+  /** The live context, or that there is none, with the version that its log ends with. @throws ContextError `CORRUPT` */
+  async readState(id: string, deadline: Deadline): Promise<ReplicaState> {
+    const state = await this.read(id, deadline);
+    if (state !== null) return state;
+    const [last] = await this.#retried(() => this.#commands.logTail(id, 1, deadline), deadline);
+    return absent(last?.version ?? 0);
   }
 
   /** Several in one round trip, in the order of the ids. @throws ContextError `CORRUPT` for the first that is */

@@ -8,28 +8,8 @@ import type { Context } from '../core/context.js';
 import { type Frame, FrameReader } from '../core/frame.js';
 import { type JsonValue, parseFrozen } from '../core/json.js';
 import { applyPatch, type Patch } from '../core/patch.js';
-import type { ChangeStep, Watcher } from './Watcher.js';
-
-/** What a context is at one version. `value` is undefined where there is none. */
-export interface ReplicaState {
-  readonly version: number;
-  readonly crc: string;
-  readonly value: JsonValue | undefined;
-  /** Length of the document, bytes. */
-  readonly bytes: number;
-  readonly at: number;
-  readonly expiresAt: number | null;
-}
-
-/** The state of a context that is not there; `version` is that of its tombstone, 0 where it has none. */
-export const absent = (version: number): ReplicaState => ({
-  version,
-  crc: '',
-  value: undefined,
-  bytes: 0,
-  at: 0,
-  expiresAt: null,
-});
+import { absent, type ChangeStep, type ReplicaState, toContext } from './state.js';
+import type { Watcher } from './Watcher.js';
 
 export type FrameOutcome = 'applied' | 'ignored' | 'gap' | 'corrupt';
 
@@ -134,20 +114,6 @@ export class Replica {
     this.move(next.state, next.step);
     return 'applied';
   }
-}
-
-/** The state as a reader gets it. */
-export function toContext(id: string, state: ReplicaState, stale: boolean): Context | null {
-  if (state.value === undefined) return null;
-  return Object.freeze({
-    id,
-    value: state.value,
-    version: state.version,
-    checksum: state.crc,
-    updatedAt: state.at,
-    expiresAt: state.expiresAt,
-    stale,
-  });
 }
 
 /** A step forward as a frame or a log entry describes it. */

@@ -12,9 +12,10 @@ import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import { AsyncMemoryStore } from './AsyncMemoryStore.js';
 import type { ContextReader, Corruption } from './ContextReader.js';
-import { absent, Replica, type ReplicaState, toContext } from './Replica.js';
+import { Replica } from './Replica.js';
 import { ReplicaSync, type Resync } from './ReplicaSync.js';
-import { type ChangeStep, resetStep, Watcher } from './Watcher.js';
+import { absent, type ChangeStep, type ReplicaState, resetStep, toContext } from './state.js';
+import { Watcher } from './Watcher.js';
 import { WatchFeed } from './WatchFeed.js';
 
 export interface ReplicaHooks {

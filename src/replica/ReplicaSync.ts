@@ -6,7 +6,8 @@ import type { ContextCommands, VersionFacts } from '../redis/ContextCommands.js'
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import type { ContextReader } from './ContextReader.js';
 import { lastStep, replay } from './logReplay.js';
-import { absent, type Replica, type ReplicaState } from './Replica.js';
+import type { Replica } from './Replica.js';
+import { absent, type ReplicaState } from './state.js';
 
 export type ResyncReason = 'gap' | 'reconnect' | 'heartbeat' | 'checksum' | 'overflow';
 
@@ -156,9 +157,7 @@ export class ReplicaSync {
         const last = steps.at(-1)?.state ?? state;
         const reached =
           rest.length === 0 && steps.length > 0 && (facts === null || last.version > facts.version || matches(last, facts));
-        const whole = reached
-          ? null
-          : ((await this.#reader.read(id, deadline)) ?? absent(entries.at(-1)?.version ?? state.version));
+        const whole = reached ? null : await this.#reader.readState(id, deadline);
         for (const { state: next, step } of steps) replica.move(next, step);
         if (whole !== null) replica.move(whole, lastStep(last, rest, whole));
         if (whole !== null || reason !== null) {

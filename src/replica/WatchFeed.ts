@@ -7,9 +7,10 @@ import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import type { ContextReader } from './ContextReader.js';
 import { lastStep, replay, stateAt } from './logReplay.js';
-import { absent, type ReplicaState } from './Replica.js';
 import { LOG_LIMIT } from './ReplicaSync.js';
-import type { ChangeStep, Watcher } from './Watcher.js';
+import type { ChangeStep } from './state.js';
+import { absent, type ReplicaState } from './state.js';
+import type { Watcher } from './Watcher.js';
 
 /** Pause before a watcher asks again after a failure, ms. */
 const RETRY_MS = 50;
@@ -78,7 +79,7 @@ export class WatchFeed {
     const { steps, rest } = start === null ? { steps: [], rest: later } : replay(start, later);
     const changes = steps.map(({ step }) => step);
     if (first !== undefined && rest.length === 0) return changes;
-    const whole = (await this.#reader.read(id, deadline)) ?? absent(later.at(-1)?.version ?? cursor);
+    const whole = await this.#reader.readState(id, deadline);
     return [...changes, lastStep(steps.at(-1)?.state ?? start ?? absent(cursor), rest, whole)];
   }
 

@@ -6,40 +6,12 @@ import type { Change } from '../core/context.js';
 import { diff } from '../core/diff.js';
 import type { JsonValue } from '../core/json.js';
 import type { Patch } from '../core/patch.js';
-import type { ReplicaState } from './Replica.js';
-
-/** One version further, or (as `reset`) a jump. */
-export interface ChangeStep {
-  readonly kind: Change['kind'];
-  readonly version: number;
-  readonly at: number;
-  readonly crc: string;
-  readonly value: JsonValue | undefined;
-  readonly patch: Patch | null;
-  /** The value before it, where it is known. */
-  readonly base: JsonValue | undefined;
-  /** Of a `reset`: it leads on, not back, so who has come that far in another way can do without it. */
-  readonly forward?: boolean;
-}
-
-/** The jump to a state. */
-export function resetStep(state: ReplicaState): ChangeStep {
-  return {
-    kind: 'reset',
-    version: state.version,
-    at: state.at,
-    crc: state.crc,
-    value: state.value,
-    patch: null,
-    base: undefined,
-  };
-}
+import type { ChangeStep } from './state.js';
 
 export interface WatcherHooks {
   /** Versions between the cursor and the step are missing: fetch them and call {@link Watcher.replay}. */
   missing(watcher: Watcher): void;
-  /** The consumer was too slow; asked for when it comes back. */
-  latest(): ChangeStep;
+  /** The consumer was too slow: what it has not read, from this version on, is dropped. */
   overflowed(from: number): void;
   ended(watcher: Watcher): void;
 }
@@ -91,7 +63,8 @@ export class Watcher implements AsyncIterableIterator<Change> {
   /** What {@link reach} was told while older steps were fetched. */
   #reached = { version: 0, gone: false };
   #held: ChangeStep[] = [];
-  #overflowed = false;
+  /** After an overflow the last step taken in, which stands for all that were dropped. */
+  #overflow: ChangeStep | null = null;
   #ended = false;
 
   /** @param copies - whether each change gets a copy of the value, instead of the frozen one that all share */
@@ -152,12 +125,10 @@ export class Watcher implements AsyncIterableIterator<Change> {
   }
 
   next(): Promise<IteratorResult<Change>> {
-    if (this.#overflowed && !this.#ended) {
-      this.#overflowed = false;
-      const latest = this.#hooks.latest();
-      this.#cursor = latest.version;
-      this.#gone = latest.value === undefined;
-      return Promise.resolve({ done: false, value: toChange(this.id, { ...latest, kind: 'reset', patch: null }, this.#copies) });
+    if (this.#overflow !== null && !this.#ended) {
+      const reset: ChangeStep = { ...this.#overflow, kind: 'reset', patch: null };
+      this.#overflow = null;
+      return Promise.resolve({ done: false, value: toChange(this.id, reset, this.#copies) });
     }
     const step = this.#queue.shift();
     if (step !== undefined) return Promise.resolve({ done: false, value: toChange(this.id, step, this.#copies) });
@@ -207,7 +178,10 @@ export class Watcher implements AsyncIterableIterator<Change> {
     }
     this.#cursor = step.version;
     this.#gone = step.value === undefined;
-    if (this.#overflowed) return;
+    if (this.#overflow !== null) {
+      this.#overflow = step;
+      return;
+    }
     const waiting = this.#waiting.shift();
     if (waiting !== undefined) {
       waiting({ done: false, value: toChange(this.id, step, this.#copies) });
@@ -217,7 +191,7 @@ export class Watcher implements AsyncIterableIterator<Change> {
     if (this.#queue.length > this.#limit) {
       const from = this.#queue[0]?.version ?? step.version;
       this.#queue = [];
-      this.#overflowed = true;
+      this.#overflow = step;
       this.#hooks.overflowed(from);
     }
   }

@@ -1,7 +1,7 @@
 /** From entries of the delta log to the steps between two versions. */
 import type { LogEntry } from '../redis/ContextCommands.js';
-import { absent, nextState, type ReplicaState, type StepSource } from './Replica.js';
-import { type ChangeStep, resetStep } from './Watcher.js';
+import { nextState, type StepSource } from './Replica.js';
+import { absent, type ChangeStep, type ReplicaState, resetStep } from './state.js';
 
 const sourceOf = (entry: LogEntry): StepSource => ({
   kind: entry.kind,

@@ -22,6 +22,7 @@ import {
 import { ContextReader } from '../replica/ContextReader.js';
 import { ReplicaSet } from '../replica/ReplicaSet.js';
 import { ContextWriter } from './ContextWriter.js';
+import { type CallName, checkCallOptions } from './callOptions.js';
 import { type DiagnosisReport, diagnose } from './diagnose.js';
 import { Heartbeat } from './Heartbeat.js';
 import { historyOf, verifyContext } from './inspection.js';
@@ -179,11 +180,11 @@ export class ContextStore {
    * @throws ContextError `CORRUPT`, `INVALID_ID`, and those of the connection
    */
   get<T = JsonValue>(id: string, options?: ReadOptions): Promise<Context<T> | null> {
-    if (options?.fresh !== true && this.#closing === null) {
+    if (options === undefined && this.#closing === null) {
       const answer = this.#replicas.answer(id);
       if (answer !== undefined) return (this.#options.copyValues ? answer.then(copy) : answer) as Promise<Context<T> | null>;
     }
-    return this.#read(id, options ?? {}) as Promise<Context<T> | null>;
+    return this.#read(id, options) as Promise<Context<T> | null>;
   }
 
   /** Several contexts in the order of the ids, null where there is none; what replicas cannot answer comes in one round trip. */
@@ -195,9 +196,9 @@ export class ContextStore {
       });
     }
     for (const id of ids) checkId(id, this.#options.idBytes);
+    const deadline = this.#deadline('getMany', options);
     const answers = ids.map((id) => (options.fresh === true ? undefined : this.#replicas.answer(id)));
     const asked = ids.filter((_, index) => answers[index] === undefined);
-    const deadline = this.#deadline(options);
     const states =
       asked.length === 0 ? [] : await traced('getMany', this.namespace, undefined, () => this.#reader.readMany(asked, deadline));
     const found = new Map(asked.map((id, index) => [id, this.#replicas.seen(id, states[index] ?? null)]));
@@ -206,9 +207,10 @@ export class ContextStore {
 
   async has(id: string, options: CallOptions = {}): Promise<boolean> {
     checkId(id, this.#options.idBytes);
+    const deadline = this.#deadline('has', options);
     const answer = this.#replicas.answer(id);
     if (answer !== undefined) return (await answer) !== null;
-    return (await this.#commands.versionOf(id, this.#deadline(options))) !== null;
+    return (await this.#commands.versionOf(id, deadline)) !== null;
   }
 
   /**
@@ -264,7 +266,9 @@ export class ContextStore {
 
   /** A page of the namespace, in no order. An id that is there all the while is listed; one may come twice while others change. */
   async list(options: ListOptions = {}): Promise<ListPage> {
-    return traced('list', this.namespace, undefined, () => listContexts(this.#commands, options, this.#deadline(options)));
+    return traced('list', this.namespace, undefined, () =>
+      listContexts(this.#commands, options, this.#deadline('list', options)),
+    );
   }
 
   /**
@@ -276,6 +280,7 @@ export class ContextStore {
    */
   watch(id: string, options: WatchOptions = {}): AsyncIterableIterator<Change> {
     checkId(id, this.#options.idBytes);
+    checkCallOptions('watch', options);
     const { fromVersion, queue = DEFAULT_QUEUE, signal } = options;
     if (fromVersion !== undefined && !(Number.isSafeInteger(fromVersion) && fromVersion >= 0)) {
       throw new ContextError('INVALID_ARGUMENT', `fromVersion is ${String(fromVersion)}; it must be a whole number`);
@@ -291,19 +296,19 @@ export class ContextStore {
   async history(id: string, options: CallOptions & { readonly limit?: number } = {}): Promise<readonly HistoryEntry[]> {
     checkId(id, this.#options.idBytes);
     const limit = Math.min(options.limit ?? HISTORY_LIMIT, HISTORY_LIMIT);
-    return historyOf(await this.#commands.logTail(id, limit, this.#deadline(options)));
+    return historyOf(await this.#commands.logTail(id, limit, this.#deadline('history', options)));
   }
 
   /** Checks length, SHA-1, CRC-32, JSON and log of what is stored; null where there is no context. */
   async verify(id: string, options: CallOptions = {}): Promise<VerifyResult | null> {
     checkId(id, this.#options.idBytes);
-    return verifyContext(this.#commands, id, this.#deadline(options));
+    return verifyContext(this.#commands, id, this.#deadline('verify', options));
   }
 
   /** The stored bytes as they are, unverified; null where there are none. */
   async rawBytes(id: string, options: CallOptions = {}): Promise<Buffer | null> {
     checkId(id, this.#options.idBytes);
-    return (await this.#commands.raw(id, this.#deadline(options)))?.data ?? null;
+    return (await this.#commands.raw(id, this.#deadline('rawBytes', options)))?.data ?? null;
   }
 
   /** What `redis-cli` calls it. */
@@ -313,7 +318,7 @@ export class ContextStore {
   }
 
   async stats(options: CallOptions = {}): Promise<StoreStats> {
-    const deadline = this.#deadline(options);
+    const deadline = this.#deadline('stats', options);
     const shards = await Promise.all(
       this.#commands.keys.shards.map(async (shard) => ({
         shard: shard.shard,
@@ -357,10 +362,15 @@ export class ContextStore {
     return this.close();
   }
 
-  async #read(id: string, options: ReadOptions): Promise<Context | null> {
+  async #read(id: string, given: ReadOptions | undefined): Promise<Context | null> {
     checkId(id, this.#options.idBytes);
+    const options = given ?? {};
+    const deadline = this.#deadline('get', options);
+    if (given !== undefined && given.fresh !== true) {
+      const answer = this.#replicas.answer(id);
+      if (answer !== undefined) return this.#out(await answer);
+    }
     try {
-      const deadline = this.#deadline(options);
       const state = await traced('get', this.namespace, id, () => this.#reader.read(id, deadline));
       return this.#out(this.#replicas.seen(id, state));
     } catch (error) {
@@ -371,21 +381,21 @@ export class ContextStore {
     }
   }
 
-  #write<T>(operation: string, id: string, options: CallOptions, run: (deadline: Deadline) => Promise<T>): Promise<T> {
-    return traced(operation, this.namespace, id, async () => {
-      const deadline = this.#deadline(options);
-      this.#connection.check(deadline, `${operation} ${id}`);
-      return run(deadline);
-    });
+  #write<T>(operation: CallName, id: string, options: CallOptions, run: (deadline: Deadline) => Promise<T>): Promise<T> {
+    return traced(operation, this.namespace, id, async () => run(this.#deadline(operation, options)));
   }
 
   #out(context: Context | null): Context | null {
     return this.#options.copyValues ? copy(context) : context;
   }
 
-  #deadline(options: CallOptions): Deadline {
+  /** Time and signal of a call that begins now. @throws ContextError `CLOSED`, `ABORTED`, `INVALID_OPTION` */
+  #deadline(call: CallName, options: CallOptions): Deadline {
+    checkCallOptions(call, options);
     const timeoutMs = options.timeout === undefined ? this.#options.timeoutMs : parseDuration(options.timeout, 'timeout');
-    return this.#connection.deadline(timeoutMs, options.signal);
+    const deadline = this.#connection.deadline(timeoutMs, options.signal);
+    this.#connection.check(deadline, call);
+    return deadline;
   }
 }
 

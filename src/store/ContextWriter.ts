@@ -12,8 +12,8 @@ import { parseDuration } from '../core/units.js';
 import type { Committed, Conflict, ContextCommands } from '../redis/ContextCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import type { ContextReader } from '../replica/ContextReader.js';
-import { absent, type ReplicaState } from '../replica/Replica.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
+import { absent, type ReplicaState } from '../replica/state.js';
 import { KeyedQueue } from './KeyedQueue.js';
 import type { ResolvedOptions } from './options.js';
 import type { StoreEmitter } from './StoreEmitter.js';
@@ -144,18 +144,22 @@ export class ContextWriter {
     deadline: Deadline,
     make: (base: ReplicaState) => Promise<{ value: JsonValue; patch: ((limit: number) => Patch | null) | null } | null>,
   ): Promise<UpdateResult> {
-    const attempts = write.ifVersion === null ? (options.attempts ?? DEFAULT_ATTEMPTS) : 1;
-    return this.#queue.run(id, async () => {
+    const given = options.attempts ?? DEFAULT_ATTEMPTS;
+    if (!(Number.isSafeInteger(given) && given >= 1))
+      throw new ContextError('INVALID_ARGUMENT', `attempts is ${String(given)}; it must be a whole number of at least 1`);
+    const attempts = write.ifVersion === null ? given : 1;
+    const { connection } = this.#commands;
+    const doing = `update ${id}`;
+    // a function that never ends, and the wait for one, last no longer than their call
+    const bounded = <T>(work: Promise<T>): Promise<T> => connection.within(deadline, doing, work);
+    const run = async (): Promise<UpdateResult> => {
+      connection.check(deadline, doing);
       let base = this.#replicas.base(id) ?? (await this.#readBase(id, deadline));
       for (let attempt = 1; ; attempt += 1) {
-        if (
-          write.ifVersion !== null &&
-          base.version !== write.ifVersion &&
-          !(write.ifVersion === 0 && base.value === undefined)
-        ) {
+        if (write.ifVersion !== null && presentVersion(base) !== write.ifVersion) {
           // what is in memory may be behind; what Redis has is not
           base = await this.#readBase(id, deadline);
-          const found = base.value === undefined ? 0 : base.version;
+          const found = presentVersion(base);
           if (found !== write.ifVersion) throw this.#conflict(id, write.ifVersion, found, attempt, true);
         }
         const made = await make(base);
@@ -178,10 +182,11 @@ export class ContextWriter {
         const conflict = this.#conflict(id, base.version, result.version, attempt, last);
         if (last) throw conflict;
         await pause(Math.random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.min(attempt, 10)));
-        this.#commands.connection.check(deadline, `update ${id}`);
+        connection.check(deadline, doing);
         base = await this.#readBase(id, deadline);
       }
-    });
+    };
+    return bounded(this.#queue.run(id, () => bounded(run())));
   }
 
   async #readBase(id: string, deadline: Deadline): Promise<ReplicaState> {
@@ -306,6 +311,9 @@ interface Prepared {
   readonly ifVersion: number | null;
   readonly ttl: number | 'keep' | 'none';
 }
+
+/** What `ifVersion` is compared with: a tombstone is no version to build on. */
+const presentVersion = (base: ReplicaState): number => (base.value === undefined ? 0 : base.version);
 
 function checkVersion(version: number | undefined): number | null {
   if (version === undefined) return null;

@@ -10,7 +10,7 @@ import type { ContextCommands, LogEntry, VersionFacts } from '../../src/redis/Co
 import { Keys } from '../../src/redis/keys.js';
 import type { MessageHandler, Subscriptions } from '../../src/redis/Subscriptions.js';
 import type { ContextReader } from '../../src/replica/ContextReader.js';
-import type { ReplicaState } from '../../src/replica/Replica.js';
+import { absent, type ReplicaState } from '../../src/replica/state.js';
 
 /** What happened to a context, in order: the truth that everything seen is held against. */
 export interface Mark {
@@ -248,7 +248,10 @@ export class SimulatedRedis {
   }
 
   get reader(): ContextReader {
-    return { read: (id: string) => this.ask(() => this.present(id)) } as unknown as ContextReader;
+    const read = (id: string): Promise<ReplicaState | null> => this.ask(() => this.present(id));
+    const readState = async (id: string): Promise<ReplicaState> =>
+      (await read(id)) ?? (await this.ask(() => absent(this.context(id).log.at(-1)?.version ?? 0)));
+    return { read, readState } as unknown as ContextReader;
   }
 
   get subscriptions(): Subscriptions {

@@ -1,0 +1,34 @@
+/** What single calls can be told. A name that a call does not know is an error: a misspelt `ttl` would keep a context for ever. */
+import { ContextError } from '../core/errors.js';
+
+const CALL = ['signal', 'timeout'];
+const READ = [...CALL, 'fresh', 'allowStale'];
+const WRITE = [...CALL, 'ttl', 'ifVersion'];
+
+const NAMES = {
+  get: READ,
+  getMany: READ,
+  has: CALL,
+  set: WRITE,
+  update: [...WRITE, 'attempts', 'initial'],
+  patch: WRITE,
+  delete: [...CALL, 'ifVersion'],
+  touch: CALL,
+  list: [...CALL, 'cursor', 'limit', 'prefix'],
+  watch: ['fromVersion', 'signal', 'queue'],
+  history: [...CALL, 'limit'],
+  verify: CALL,
+  rawBytes: CALL,
+  stats: CALL,
+} as const satisfies Record<string, readonly string[]>;
+
+export type CallName = keyof typeof NAMES;
+
+/** @throws ContextError `INVALID_OPTION` */
+export function checkCallOptions(call: CallName, options: object): void {
+  const names: readonly string[] = NAMES[call];
+  for (const name in options) {
+    if (!names.includes(name))
+      throw new ContextError('INVALID_OPTION', `${call} has no option ${JSON.stringify(name)}; there are ${names.join(', ')}`);
+  }
+}
