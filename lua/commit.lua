@@ -110,16 +110,6 @@ else
   logged, key_version = '', 0
 end
 local kept = log_keep + keyframe
--- the log goes first: it refuses a version that it has seen, and then nothing was written
-local logged_at = redis.pcall('XADD', log, 'MAXLEN', '~', kept, next_version .. '-0', 'kind', logged_kind, 'frame', logged,
-  'base', base_crc, 'crc', crc, 'sha', sha, 'len', bytes, 'op', op, 'by', by, 'at', now, 'exp', exp or '-')
-if type(logged_at) == 'table' and logged_at.err then
-  -- the log is ahead of the context: versions go on from the log
-  next_version = log_last_version(log) + 1
-  kind, payload, key_version = 'full', data, next_version
-  redis.call('XADD', log, 'MAXLEN', '~', kept, next_version .. '-0', 'kind', 'full', 'frame', data,
-    'base', base_crc, 'crc', crc, 'sha', sha, 'len', bytes, 'op', op, 'by', by, 'at', now, 'exp', exp or '-')
-end
 -- Should Redis give back other bytes than it was given, the old ones must still be there: large ones are kept aside by name, which costs
 -- the same whatever their length; small ones by value, which costs less.
 local aside = live and bytes > 4096
@@ -129,9 +119,7 @@ if aside then
 elseif live then
   before = redis.call('HGET', context, 'data')
 end
-redis.call('HSET', context, 'data', data)
-if redis.call('HGET', context, 'data') ~= data then
-  redis.call('XDEL', log, next_version .. '-0')
+local function restore()
   if before then
     redis.call('HSET', context, 'data', before)
   else
@@ -140,7 +128,30 @@ if redis.call('HGET', context, 'data') ~= data then
   if aside then
     redis.call('RENAME', old, context)
   end
+end
+redis.call('HSET', context, 'data', data)
+if redis.call('HGET', context, 'data') ~= data then
+  restore()
   return { 'WRITE_CORRUPT', version }
+end
+-- the log comes after the bytes: an entry that is taken back leaves its id used, and the next commit could not have it
+local function log_entry()
+  return redis.pcall('XADD', log, 'MAXLEN', '~', kept, next_version .. '-0', 'kind', logged_kind, 'frame', logged,
+    'base', base_crc, 'crc', crc, 'sha', sha, 'len', bytes, 'op', op, 'by', by, 'at', now, 'exp', exp or '-')
+end
+local logged_at = log_entry()
+if type(logged_at) == 'table' and logged_at.err then
+  -- the log is ahead of the context: versions go on from the log
+  local reached, last = pcall(log_last_version, log)
+  if reached then
+    next_version = last + 1
+    kind, payload, logged_kind, logged, key_version = 'full', data, 'full', data, next_version
+    logged_at = log_entry()
+  end
+  if type(logged_at) == 'table' and logged_at.err then
+    restore()
+    return logged_at
+  end
 end
 redis.call('HSET', context, 'v', next_version, 'crc', crc, 'sha', sha, 'len', bytes, 'at', now, 'by', by, 'op', op, 'kf', key_version)
 if aside then
@@ -166,6 +177,10 @@ elseif changed then
   redis.call('ZREM', exp_index, id)
   redis.call('PERSIST', context)
   redis.call('PERSIST', log)
+end
+if aside or not live then
+  -- a hash table that has just grown keeps two tables and moves a bucket with each look: bytes that the next reads would make wrong
+  redis.call('HMGET', context, 'v', 'crc', 'sha', 'len', 'at', 'by', 'op', 'kf')
 end
 local log_limit = math.max(tonumber(log_bytes), 2 * bytes)
 local log_used = redis.call('MEMORY', 'USAGE', log, 'SAMPLES', 0)

@@ -4,15 +4,17 @@
 -- KEYS[2] stream  {tag}:l:<id>, its delta log
 -- KEYS[3] zset    {tag}:exp, id by expiry (ms)
 -- KEYS[4] zset    {tag}:use, id by last use (ms)
+-- KEYS[5] zset    {tag}:size, id by accounted bytes
+-- KEYS[6] hash    {tag}:mem, the shard's accounts
 -- ARGV[1] string  header, words: op by ttl(ms)|none till(ms)
 -- ARGV[2] string  settings, words: tombstone(ms) grace(ms) publishCommand
 -- ARGV[3] string  id
 -- ARGV[4] string  channel
 -- Returns: TOUCHED version exp(ms, 0 none) | ABSENT | LATE now(ms): this attempt came after its time
 -- Publishes: one `touch` frame on the channel, so that replicas know the new expiry at once.
--- Atomic because: the field, the index and the native expiry behind it must say the same.
+-- Atomic because: the field, the index, the accounts and the native expiry behind it must say the same.
 -- @include clock
-local context, log, exp_index, use_index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local context, log, exp_index, use_index, size_index, mem = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local op, by, ttl, till = string.match(ARGV[1], '^(%S+) (%S+) (%S+) (%S+)$')
 local tombstone, grace, publish = string.match(ARGV[2], '^(%S+) (%S+) (%S+)$')
 local id, channel = ARGV[3], ARGV[4]
@@ -27,6 +29,7 @@ if not version or (exp and exp <= now) then
   return { 'ABSENT' }
 end
 
+local before = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0)
 if ttl == 'none' then
   exp = nil
   redis.call('HDEL', context, 'exp')
@@ -39,6 +42,12 @@ else
   redis.call('ZADD', exp_index, exp, id)
   redis.call('PEXPIREAT', context, exp + tonumber(grace))
   redis.call('PEXPIREAT', log, exp + tonumber(tombstone))
+end
+local grown = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0) - before
+local accounted = redis.call('ZSCORE', size_index, id)
+if accounted and grown ~= 0 then
+  redis.call('ZADD', size_index, accounted + grown, id)
+  redis.call('HINCRBY', mem, 'bytes', grown)
 end
 redis.call('ZADD', use_index, now, id)
 redis.call(publish, channel, string.format('lc1 touch %d %s - 0 %d %s %d %s %s %s\n', version, stored[2], version, stored[2], now,

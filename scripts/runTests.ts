@@ -3,6 +3,7 @@
  * it when everything it needs is there.
  */
 import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { commandCheck, packageCheck } from './lib/checks.js';
@@ -52,20 +53,31 @@ const SUITES: readonly Suite[] = [
 /** The integration tests against a Redis in a container, and what only a container shows. */
 async function containers(grep: string | undefined): Promise<Outcome> {
   try {
-    execFileSync('docker', ['info'], { stdio: 'ignore', timeout: 30_000 });
+    docker('info');
   } catch {
     return (STRICT ? failed : skipped)('no Docker engine answers: start one (docker info tells) for the tests in containers');
   }
-  return mochaSuite({
+  const run = randomUUID();
+  const outcome = await mochaSuite({
     root: ROOT,
     folders: ['test/containers', 'test/integration'],
     require: ['test/containers/setup.ts'],
     grep,
-    // Its helper image may not be there to pull, and every container is stopped by the test that started it.
-    env: { TESTCONTAINERS_RYUK_DISABLED: 'true' },
+    // Testcontainers' helper for removing containers needs an image that may not be there to pull: that is done here.
+    env: { TESTCONTAINERS_RYUK_DISABLED: 'true', LUKHAS_TEST_RUN: run },
     strict: STRICT,
   });
+  const left = docker('ps', '--all', '--quiet', '--filter', `label=lukhas-context.run=${run}`).split('\n').filter(Boolean);
+  if (left.length > 0) docker('rm', '--force', '--volumes', ...left);
+  return sum([outcome, ...left.map((id) => failed(`left running: container ${id}`))]);
 }
+
+function docker(...args: readonly string[]): string {
+  return execFileSync('docker', args, { encoding: 'utf8', stdio: 'pipe', timeout: 60_000 });
+}
+
+/** Exit code after a signal; the suite that runs is ended, and no other begins. */
+let interrupted: number | undefined;
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -88,6 +100,7 @@ async function main(): Promise<number> {
     console.log(`\n=== ${name}`);
     const begun = performance.now();
     const outcome = await run(values.grep).catch((error: unknown) => failed(String(error)));
+    if (interrupted !== undefined) return interrupted;
     const seconds = ((performance.now() - begun) / 1000).toFixed(1);
     results.push({ name, seconds, outcome });
     console.log(`--- ${name}: ${sentence(outcome)} in ${seconds} s`);
@@ -113,7 +126,8 @@ for (const [signal, code] of [
   ['SIGHUP', 129],
 ] as const) {
   process.once(signal, () => {
-    void ProcessGroup.endAll().then(() => process.exit(code));
+    interrupted = code;
+    void ProcessGroup.endAll();
   });
 }
 

@@ -37,10 +37,9 @@ export class ProcessGroup {
   /** SIGTERM to all of it, so that it can end servers and containers that are not in the group, and SIGKILL after `graceMs`. */
   async end(graceMs = 5_000): Promise<void> {
     this.#signal('SIGTERM');
-    const grace = setTimeout(() => this.kill(), graceMs);
-    await this.#exit;
-    clearTimeout(grace);
+    await this.leftBehind(graceMs);
     this.kill();
+    await this.#exit;
   }
 
   /** SIGKILL to all of it. */
@@ -58,7 +57,7 @@ export class ProcessGroup {
     }
   }
 
-  /** Command lines of the processes that are still there after the command ended, given `graceMs` to end by themselves. */
+  /** Command lines of the processes that are still there in the group, given `graceMs` to end by themselves. */
   async leftBehind(graceMs: number): Promise<readonly string[]> {
     const deadline = performance.now() + graceMs;
     for (;;) {

@@ -159,13 +159,13 @@ start_redis_container() {
   # One name for one data directory: Docker itself refuses a second one.
   name="lukhas-context-$(printf '%s' "$DATA_REDIS" | cksum | cut -d ' ' -f 1)"
   docker rm --force "$name" >/dev/null 2>&1 || true
+  printf '%s\n' "$name" >"$DATA/redis.container" # first, so that an interrupted start leaves nothing standing either
   # Mounted under the same path, so that CONFIG GET dir tells whose it is. It is reachable through the loopback address only.
   # The program itself, not the image's entrypoint, which would change user: the files stay those of whoever runs this.
   output="$(docker run --detach --rm --name "$name" --user "$(id -u):$(id -g)" --publish "127.0.0.1:$port:6379" \
     --volume "$DATA_REDIS:$DATA_REDIS:z" --entrypoint redis-server "$REDIS_IMAGE" --dir "$DATA_REDIS" --protected-mode no \
     --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction 2>&1)" ||
-    die "Docker could not start $REDIS_IMAGE ($(printf '%s' "$output" | tail -n 1)): check the network connection, or install Redis $REDIS_NEEDED or later, or set REDIS_URL=redis://host:port, then run this again."
-  printf '%s\n' "$name" >"$DATA/redis.container"
+    container_failed "Docker could not start $REDIS_IMAGE ($(printf '%s' "$output" | tail -n 1)): check the network connection, or install Redis $REDIS_NEEDED or later, or set REDIS_URL=redis://host:port, then run this again."
   while [ "$waited" -lt $((REDIS_START_LIMIT_S * 5)) ]; do
     if [ "$(redis_probe dir "$port" || true)" = "$DATA_REDIS" ]; then
       printf '%s\n' "$port" >"$DATA/redis.port"
@@ -176,8 +176,14 @@ start_redis_container() {
     waited=$((waited + 1))
     pause
   done
-  docker stop "$name" >/dev/null 2>&1 || true
-  die "The container of $REDIS_IMAGE did not come up: 'docker run --rm $REDIS_IMAGE' shows why."
+  container_failed "The container of $REDIS_IMAGE did not come up: 'docker run --rm $REDIS_IMAGE' shows why."
+}
+
+# container_failed SENTENCE
+container_failed() {
+  docker rm --force "$(cat "$DATA/redis.container")" >/dev/null 2>&1 || true
+  rm -f "$DATA/redis.container"
+  die "$1"
 }
 
 # For the end of a script: stops the private Redis unless another script still uses it.
@@ -208,7 +214,9 @@ stop_private_redis() {
   done
   pid="$(cat "$DATA/redis.pid" 2>/dev/null)" || pid=''
   if [ -n "$container" ]; then
-    docker stop -t 30 "$container" >/dev/null 2>&1 || say "The container $container did not stop: 'docker stop $container' says why."
+    # It may be no more than created.
+    docker stop -t 30 "$container" >/dev/null 2>&1 || docker rm --force "$container" >/dev/null 2>&1 ||
+      say "The container $container cannot be stopped: 'docker rm --force $container' says why."
     stopped=yes
   elif is_redis_process "$pid"; then
     kill -TERM "$pid"

@@ -83,7 +83,7 @@ export class PatchDraft {
     const token = last(tokens);
     if (parent instanceof ObjectDraft) {
       parent.set(token, node);
-      if (before !== undefined && before !== token && parent.has(before)) parent.place(token, before);
+      if (before !== undefined && parent.has(before)) parent.place(token, before);
       return;
     }
     const { items } = parent;

@@ -15,7 +15,7 @@ export type JsonObject = { readonly [key: string]: JsonValue };
 export const DEFAULT_MAX_DEPTH = 256;
 /** The most that can be asked for: values are walked by recursion here, and in `JSON.stringify`. */
 export const MAX_DEPTH = 1000;
-/** The smallest container takes two bytes, so no document within 8 MiB has more; objects referenced over and over can. */
+/** An element takes two bytes at least, so no document within 8 MiB has more, of elements or of containers; other values can. */
 const MAX_CONTAINERS = (8 * 1024 * 1024) / 2;
 
 export interface NormalizeOptions {
@@ -37,7 +37,8 @@ export interface NormalizeOptions {
  *
  * @throws {@link ContextError} `INVALID_VALUE` with the pointer of the place: `undefined` as the value or in an array, array
  * holes, functions, symbols, BigInt, NaN, infinities, cycles, lone surrogates in strings or keys, and instances of classes
- * (Map, Set, boxed primitives…) that have no `toJSON`. `LIMIT_EXCEEDED`: deeper than `maxDepth`, or more than 4,194,304 containers.
+ * (Map, Set, boxed primitives…) that have no `toJSON`. `LIMIT_EXCEEDED`: deeper than `maxDepth`, or more than
+ * 4,194,304 containers or elements of an array.
  */
 export function normalize(value: unknown, options: NormalizeOptions = {}): JsonValue {
   const maxDepth = options.maxDepth ?? DEFAULT_MAX_DEPTH;
@@ -46,7 +47,7 @@ export function normalize(value: unknown, options: NormalizeOptions = {}): JsonV
   }
   const walk: Walk = { maxDepth, path: [], open: [], containers: 0 };
   if (options.base !== undefined && value === options.base) return options.base;
-  return copyValue(resolve(value, '', walk, 0), options.base, 0, walk);
+  return copyValue(resolve(value, ''), options.base, 0, walk);
 }
 
 interface Walk {
@@ -59,12 +60,11 @@ interface Walk {
 }
 
 /** What stands in for `value` in JSON: what its `toJSON` answers, or itself. */
-function resolve(value: unknown, key: string, walk: Walk, depth: number): unknown {
+function resolve(value: unknown, key: string): unknown {
   const kind = typeof value;
   if ((kind !== 'object' || value === null) && kind !== 'bigint' && kind !== 'function') return value;
   const toJSON: unknown = (value as { toJSON?: unknown }).toJSON;
   if (typeof toJSON !== 'function') return value;
-  if (walk.open.length > walk.maxDepth) tooDeep(walk, depth);
   return toJSON.call(value, key);
 }
 
@@ -94,11 +94,8 @@ function copyContainer(value: object, base: JsonValue | undefined, depth: number
   if (depth >= walk.maxDepth) tooDeep(walk, depth);
   if (walk.open.includes(value)) refuse(walk, depth, 'contains itself (a cycle), which JSON cannot hold');
   if (++walk.containers > MAX_CONTAINERS) {
-    throw new ContextError(
-      'LIMIT_EXCEEDED',
-      `the value has more than ${MAX_CONTAINERS} arrays and objects, more than fit into any context; is one referenced over and over?`,
-      { pointer: formatPointer(walk.path.slice(0, depth)), limit: `containers ${MAX_CONTAINERS}` },
-    );
+    const why = `the value has more than ${MAX_CONTAINERS} arrays and objects, more than fit into any context`;
+    exceeds(walk, depth, `${why}; is one referenced over and over?`, `containers ${MAX_CONTAINERS}`);
   }
   walk.open.push(value);
   const copy = Array.isArray(value)
@@ -114,6 +111,11 @@ function copyArray(value: readonly unknown[], base: JsonArray | undefined, depth
   if (prototype !== Array.prototype && !Array.isArray(prototype))
     refuse(walk, depth, `is ${nameInstance(value)}; turn it into plain JSON first`);
   const length = value.length;
+  // before all of it is copied: a sparse array can be as long as memory is not
+  if (length > MAX_CONTAINERS) {
+    const why = `an array has ${length} elements, more than the ${MAX_CONTAINERS} that fit into any context`;
+    exceeds(walk, depth, why, `elements ${MAX_CONTAINERS}`);
+  }
   const fromEnd = base === undefined ? 0 : base.length - length;
   let same = fromEnd === 0 && base !== undefined;
   let known: Set<unknown> | undefined;
@@ -121,11 +123,7 @@ function copyArray(value: readonly unknown[], base: JsonArray | undefined, depth
   for (let index = 0; index < length; index++) {
     const given = copy[index];
     if (base !== undefined && typeof given === 'object' && given !== null) {
-      if (given === base[index]) continue;
-      if (given === base[index + fromEnd]) {
-        same = false;
-        continue;
-      }
+      if (given === base[index] || given === base[index + fromEnd]) continue;
       // where the next one is in its place this one is new, and the set, which costs, is not needed
       const next = copy[index + 1];
       const inPlace =
@@ -137,7 +135,7 @@ function copyArray(value: readonly unknown[], base: JsonArray | undefined, depth
       }
     }
     walk.path[depth] = index;
-    const child = resolve(given, String(index), walk, depth + 1);
+    const child = resolve(given, String(index));
     if (child === undefined) {
       refuse(
         walk,
@@ -173,7 +171,7 @@ function copyObject(value: object, base: JsonObject | undefined, depth: number, 
       setKey(copy, key, given as JsonValue);
       continue;
     }
-    const child = resolve(given, key, walk, depth + 1);
+    const child = resolve(given, key);
     if (child === undefined) continue;
     if (!key.isWellFormed())
       refuse(walk, depth + 1, 'has a key with a lone surrogate, which UTF-8 cannot carry; use toWellFormed()');
@@ -216,12 +214,13 @@ function refuse(walk: Walk, depth: number, problem: string): never {
 }
 
 function tooDeep(walk: Walk, depth: number): never {
+  const why = `the value is nested deeper than ${walk.maxDepth} levels; flatten it, or raise the depth limit`;
+  return exceeds(walk, depth, why, `depth ${walk.maxDepth}`);
+}
+
+function exceeds(walk: Walk, depth: number, why: string, limit: string): never {
   const pointer = formatPointer(walk.path.slice(0, depth));
-  throw new ContextError(
-    'LIMIT_EXCEEDED',
-    `the value is nested deeper than ${walk.maxDepth} levels (at ${JSON.stringify(pointer)}); flatten it, or raise the depth limit`,
-    { pointer, limit: `depth ${walk.maxDepth}` },
-  );
+  throw new ContextError('LIMIT_EXCEEDED', `${why} (at ${JSON.stringify(pointer)})`, { pointer, limit });
 }
 
 /** True for a JSON object: neither an array nor a scalar. */

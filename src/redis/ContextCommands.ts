@@ -211,17 +211,12 @@ export class ContextCommands {
     const keys = this.keys.of(id);
     const { tombstoneMs, instanceId } = this.settings;
     const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'touch' }, (attempt) =>
-      this.connection.runScript<ScriptReply>(
-        deadline,
-        'touch',
-        [keys.context, keys.log, keys.exp, keys.use],
-        [
-          `${operation} ${instanceId} ${ttl} ${attempt.slice(0, attempt.indexOf(' '))}`,
-          `${tombstoneMs} ${GRACE_MS} ${PUBLISH}`,
-          id,
-          keys.channel,
-        ],
-      ),
+      this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
+        `${operation} ${instanceId} ${ttl} ${attempt.slice(0, attempt.indexOf(' '))}`,
+        `${tombstoneMs} ${GRACE_MS} ${PUBLISH}`,
+        id,
+        keys.channel,
+      ]),
     );
     return reply[0] === 'TOUCHED' ? { version: Number(reply[1]), expiresAt: optional(reply[2]) } : null;
   }

@@ -103,7 +103,8 @@ export class Subscriptions {
         this.#connection.reset('subscriptions', error instanceof Error ? error.message : String(error));
         throw error;
       }
-      for (const channel of missing) active.add(channel);
+      // one that was given up meanwhile is unsubscribed by what was sent after it
+      for (const channel of missing) if (this.#handlers.has(channel)) active.add(channel);
     }
   }
 

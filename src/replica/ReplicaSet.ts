@@ -14,14 +14,14 @@ import { AsyncMemoryStore } from './AsyncMemoryStore.js';
 import type { ContextReader, Corruption } from './ContextReader.js';
 import { Replica } from './Replica.js';
 import { ReplicaSync, type Resync } from './ReplicaSync.js';
-import { absent, type ChangeStep, type ReplicaState, resetStep, toContext } from './state.js';
+import { type ChangeStep, type ReplicaState, toContext } from './state.js';
 import { Watcher } from './Watcher.js';
 import { WatchFeed } from './WatchFeed.js';
 
 export interface ReplicaHooks {
   corrupt(corruption: Corruption): void;
   resync(event: Resync): void;
-  expired(event: { id: string; version: number; at: number; by: string }): void;
+  expired(event: { id: string; version: number; at: number }): void;
 }
 
 export interface ReplicaOptions {
@@ -176,7 +176,6 @@ export class ReplicaSet {
       id,
       {
         missing: (behind) => void this.#feed.catchUp(behind),
-        latest: () => resetStep(this.#watched.get(id)?.state ?? absent(0)),
         overflowed: (from) =>
           this.#resynced({ id, reason: 'overflow', from, to: this.#watched.get(id)?.version ?? from, full: true }),
         ended: (ended) => this.#unwatch(ended),
@@ -296,7 +295,7 @@ export class ReplicaSet {
     const outcome = replica.apply(frame);
     if (outcome === 'applied') {
       this.#store.resize(replica);
-      if (frame.kind === 'expired') this.#hooks.expired({ id: replica.id, version: frame.version, at: frame.at, by: frame.by });
+      if (frame.kind === 'expired') this.#hooks.expired({ id: replica.id, version: frame.version, at: frame.at });
     } else if (outcome === 'corrupt') {
       this.#bad(
         replica,

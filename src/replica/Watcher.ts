@@ -174,7 +174,7 @@ export class Watcher implements AsyncIterableIterator<Change> {
         return;
       }
     } else if (step.forward === true) {
-      if (step.version < cursor || (step.version === cursor && this.#gone === (step.value === undefined))) return;
+      if (step.version < cursor || (step.version === cursor && (this.#gone || step.value !== undefined))) return;
     }
     this.#cursor = step.version;
     this.#gone = step.value === undefined;

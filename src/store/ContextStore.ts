@@ -2,6 +2,7 @@
  * The store: what a user imports. It owns its connections, its replicas and its heartbeat from `connect` to `close`; the work itself is
  * done by {@link ContextWriter}, {@link ContextReader} and {@link ReplicaSet}.
  */
+import { LRUCache } from 'lru-cache';
 import type { Change, Context } from '../core/context.js';
 import { ContextError } from '../core/errors.js';
 import type { JsonValue } from '../core/json.js';
@@ -55,6 +56,8 @@ import type {
 const MANY = 1_000;
 const DEFAULT_QUEUE = 256;
 const HISTORY_LIMIT = 1_000;
+/** Expiries remembered, so that each is told once. */
+const EXPIRIES_TOLD = 10_000;
 
 /** The keys of a context, for `redis-cli`. */
 export interface ContextKeyNames {
@@ -97,6 +100,14 @@ export class ContextStore {
       logger.error({ ...corruption, namespace, shard, instanceId }, 'a document does not have its checksum');
       emitter.emit('context:corrupt', corruption);
     };
+    // the sweep of this process and the frames of any process tell it, and each may come without the other
+    const told = new LRUCache<string, true>({ max: EXPIRIES_TOLD });
+    const expired = ({ id, version, at }: StoreEvents['context:expired']): void => {
+      const key = `${version} ${id}`;
+      if (told.has(key)) return;
+      told.set(key, true);
+      emitter.emit('context:expired', { id, version, at });
+    };
     this.#reader = new ContextReader(this.#commands, corrupt);
     this.#subscriptions = new Subscriptions(connection, () => this.#heartbeat.compareNow('reconnect'));
     this.#replicas = new ReplicaSet(
@@ -110,16 +121,14 @@ export class ContextStore {
           logger.info({ ...event, namespace }, 'a replica caught up');
           emitter.emit('context:resync', event);
         },
-        expired: ({ id, version, at, by }) => {
-          if (by !== instanceId) emitter.emit('context:expired', { id, version, at });
-        },
+        expired,
       },
     );
     this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter);
     this.#heartbeat = new Heartbeat(
       { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
       { everyMs: options.heartbeatMs, timeoutMs: options.timeoutMs },
-      (expired) => emitter.emit('context:expired', { ...expired, at: Date.now() }),
+      (swept) => expired({ ...swept, at: Math.ceil(connection.clock.latest(performance.now())) }),
     );
   }
 
@@ -370,6 +379,9 @@ export class ContextStore {
       const answer = this.#replicas.answer(id);
       if (answer !== undefined) return this.#out(await answer);
     }
+    // a connection that is known to be down is not waited for
+    const known = options.allowStale === true && !this.#connection.commandsUp ? this.#replicas.staleAnswer(id) : undefined;
+    if (known !== undefined) return this.#out(known);
     try {
       const state = await traced('get', this.namespace, id, () => this.#reader.read(id, deadline));
       return this.#out(this.#replicas.seen(id, state));

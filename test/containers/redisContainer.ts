@@ -48,6 +48,8 @@ export async function startRedisContainer(
   const { port, config = [] } = options;
   return await new GenericContainer(await redisImage())
     .withCommand(['redis-server', '--protected-mode', 'no', '--maxmemory-policy', 'noeviction', ...config])
+    // By which scripts/runTests.ts finds what a run left behind.
+    .withLabels({ 'lukhas-context.run': process.env.LUKHAS_TEST_RUN ?? 'by-hand' })
     .withExposedPorts(port === undefined ? 6379 : { container: 6379, host: port })
     // Looking for a listening port needs a shell in the image.
     .withWaitStrategy(Wait.forLogMessage(/Ready to accept connections/))

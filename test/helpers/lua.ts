@@ -123,9 +123,10 @@ export class LuaNamespace {
     const base = patch === undefined ? '0 -' : `${patch.baseVersion} ${patch.baseCrc}`;
     const header = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${base} ${sha} ${crc} ${length} ${ttl} ${attempt(options)} ${fence}`;
     const settings = `${logKeep} ${logBytes} ${keyframe} ${tombstone} ${grace} PUBLISH`;
-    const args = [document, patch?.text ?? '', header, settings, id, this.of(id).channel];
-    if (options.prelude === undefined) return this.run('commit', this.#writeKeys(id), args);
-    return this.runSource(withPrelude(scriptSource('commit'), options.prelude), this.#writeKeys(id), args);
+    const keys = [...this.#writeKeys(id), this.of(id).old];
+    const args = [document, patch?.text ?? '', `${header} ${settings}`, id, this.of(id).channel];
+    if (options.prelude === undefined) return this.run('commit', keys, args);
+    return this.runSource(withPrelude(scriptSource('commit'), options.prelude), keys, args);
   }
 
   delete(id: string, options: DeleteOptions = {}): Promise<Reply> {
@@ -206,15 +207,26 @@ export class LuaNamespace {
     });
   }
 
-  /** `bytes`, `contexts`, `commits` as numbers. */
+  /** `bytes` and `contexts` as numbers. */
   async accounts(): Promise<Record<string, number>> {
     const mem = await this.redis.hgetall(this.shard.mem);
     return Object.fromEntries(Object.entries(mem).map(([name, value]) => [name, Number(value)]));
   }
 
+  /** The ids of an index, in the order of their scores. */
+  async ids(index: string): Promise<string[]> {
+    return this.redis.zrange(index, '0', '-1');
+  }
+
+  /** The scores of an index by id. */
+  async scores(index: string): Promise<Record<string, number>> {
+    const list = await this.redis.zrange(index, '0', '-1', 'WITHSCORES');
+    return Object.fromEntries(list.flatMap((id, at) => (at % 2 === 0 ? [[id, Number(list[at + 1])]] : [])));
+  }
+
   /** Real bytes of some keys; a missing one has none. */
   async memory(...keys: string[]): Promise<number> {
-    const used = await Promise.all(keys.map((key) => this.redis.memory('USAGE', key, 'SAMPLES', 0)));
+    const used = await Promise.all(keys.map((key) => this.redis.memory('USAGE', key, 'SAMPLES', '0')));
     return used.reduce<number>((sum, bytes) => sum + Number(bytes ?? 0), 0);
   }
 
@@ -277,7 +289,7 @@ export class LuaNamespace {
         return fields.map(([name, value]) => [name, value.toString('latin1')]).sort();
       }
       case 'zset':
-        return this.redis.zrange(key, 0, -1, 'WITHSCORES');
+        return this.scores(key);
       case 'stream': {
         // with the id it gave last, below which it takes nothing
         const [info, entries] = await Promise.all([this.redis.xinfo('STREAM', key), this.redis.xrangeBuffer(key, '-', '+')]);
@@ -306,5 +318,5 @@ function pairsOf(info: unknown): [string, unknown][] {
 export function withPrelude(source: string, prelude: string): string {
   const end = source.indexOf('\n') + 1;
   if (!source.startsWith('#!lua')) throw new Error('a script that writes begins with a #!lua line');
-  return source.slice(0, end) + prelude.trimEnd() + '\n' + source.slice(end);
+  return `${source.slice(0, end)}${prelude.trimEnd()}\n${source.slice(end)}`;
 }

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { diff } from '../../src/core/diff.js';
 import { type JsonObject, type JsonValue, normalize, parseFrozen } from '../../src/core/json.js';
-import { applyPatch, type Patch, validatePatch } from '../../src/core/patch.js';
+import { applyPatch, jsonEqual, type Patch, validatePatch } from '../../src/core/patch.js';
 
 const AWKWARD = [
   '__proto__',
@@ -113,7 +113,9 @@ const bytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value
 function checkedPatch(a: JsonValue, b: JsonValue): Patch {
   const [textA, textB] = [JSON.stringify(a), JSON.stringify(b)];
   const patch = diff(a, b) as Patch;
-  expect(JSON.stringify(applyPatch(a, patch))).to.equal(textB);
+  const result = applyPatch(a, patch);
+  expect(JSON.stringify(result)).to.equal(textB);
+  expect(jsonEqual(result, b)).to.equal(true);
   // as it arrives over the wire, and checked as a caller's patch is
   expect(JSON.stringify(applyPatch(a, parseFrozen(JSON.stringify(patch)) as unknown as Patch))).to.equal(textB);
   expect(JSON.stringify(validatePatch(JSON.parse(JSON.stringify(patch))))).to.equal(JSON.stringify(patch));
@@ -198,11 +200,7 @@ describe('diff and applyPatch, for any two values', () => {
   it('lead from one array of like elements to another', () => {
     const item = fc.oneof(
       fc.integer({ min: 0, max: 3 }),
-      fc.record({
-        id: fc.integer({ min: 0, max: 5 }),
-        value: fc.integer({ min: 0, max: 2 }),
-        note: fc.constant('the same in each of them'),
-      }),
+      fc.record({ id: fc.integer({ min: 0, max: 5 }), value: fc.integer({ min: 0, max: 2 }) }),
       fc.array(fc.integer({ min: 0, max: 2 }), { maxLength: 3 }),
     );
     const items = fc.array(item, { maxLength: 60 });
@@ -211,6 +209,41 @@ describe('diff and applyPatch, for any two values', () => {
         const [a, b] = [normalize(x), normalize(y)];
         checkedBudget(a, b, checkedPatch(a, b), bytes(b));
       }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('lead from one array of large elements to one where some that stand together were edited', () => {
+    const note =
+      'large enough that an operation for each edit is smaller than the whole, and so the operations are what is applied';
+    const item = fc.record({
+      id: fc.nat({ max: 5 }),
+      value: fc.nat({ max: 2 }),
+      tags: fc.array(fc.nat({ max: 2 }), { maxLength: 3 }),
+      note: fc.constant(note),
+    });
+    const change = fc.record({ at: fc.nat({ max: 7 }), kind: fc.constantFrom('value', 'id', 'tags', 'insert', 'remove'), item });
+    fc.assert(
+      fc.property(
+        fc.array(item, { minLength: 20, maxLength: 40 }),
+        fc.nat({ max: 12 }),
+        fc.array(change, { maxLength: 8 }),
+        (before, start, changes) => {
+          const after: JsonObject[] = [...before];
+          for (const { at, kind, item: other } of changes) {
+            const place = start + at;
+            const here = after[place] as JsonObject;
+            if (kind === 'insert') after.splice(place, 0, other);
+            else if (kind === 'remove') after.splice(place, 1);
+            else after[place] = { ...here, [kind]: other[kind] };
+          }
+          const a = normalize(before);
+          const patch = checkedPatch(a, normalize(after, { base: a }));
+          // 300 bytes an edit is room for one element, or for some operations inside of it
+          expect(bytes(patch)).to.be.at.most(2 + 300 * changes.length);
+          expect(checkedPatch(a, parseFrozen(JSON.stringify(after)))).to.have.lengthOf.at.most(3 * changes.length);
+        },
+      ),
       { numRuns: 1000 },
     );
   });

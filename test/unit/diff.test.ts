@@ -94,6 +94,12 @@ describe('diff', () => {
       );
     });
 
+    it('moves named members around index keys that come and go', () => {
+      expect(between(padded('"1":1,"a":1,"b":2'), padded('"2":2,"b":2,"a":1'))).to.equal(
+        '[{"op":"remove","path":"/1"},{"op":"add","path":"/2","value":2},{"op":"move","from":"/a","path":"/a"}]',
+      );
+    });
+
     it('moves and changes one member', () => {
       expect(
         JSON.parse(between(padded(`"a":{"x":1,"y":"${PADDING}"},"b":2`), padded(`"b":2,"a":{"x":2,"y":"${PADDING}"}`))),
@@ -194,6 +200,21 @@ describe('diff', () => {
         { op: 'replace', path: '/12/name', value: 'edited' },
         { op: 'replace', path: '/14', value: 'x' },
         { op: 'remove', path: '/15' },
+      ]);
+    });
+
+    it('tells neighbours apart that were both edited, and look like one another', () => {
+      const text = PADDING + PADDING;
+      const a = normalize([
+        { k: 0, id: 1, v: 1, text },
+        { k: 1, id: 2, v: 1, text },
+        { k: 2, id: 9, v: 9, text },
+      ]) as JsonArray;
+      const b = normalize([{ k: 0, id: 2, v: 1, text }, { k: 1, id: 2, v: 3, text }, 'new', a[2]]);
+      expect(patchOf(a, b)).to.deep.equal([
+        { op: 'replace', path: '/0/id', value: 2 },
+        { op: 'replace', path: '/1/v', value: 3 },
+        { op: 'add', path: '/2', value: 'new' },
       ]);
     });
 

@@ -223,6 +223,12 @@ describe('normalize', () => {
     expect(details.limit).to.equal('containers 4194304');
   });
 
+  it('refuses a sparse array without end before it copies it', () => {
+    const sparse: unknown[] = [];
+    sparse[4_000_000_000] = 1;
+    expect(refusal({ a: sparse }).details).to.deep.equal({ pointer: '/a', limit: 'elements 4194304' });
+  });
+
   for (const maxDepth of [-1, 1.5, 1001, Number.NaN]) {
     it(`refuses a depth limit of ${maxDepth}`, () => expect(refusal(1, { maxDepth }).code).to.equal('INVALID_OPTION'));
   }
@@ -293,6 +299,9 @@ describe('normalize', () => {
       const two = normalize({ a: 1, b: 2 });
       expect(JSON.stringify(normalize({ b: 2, a: 1 }, { base: two }))).to.equal('{"b":2,"a":1}');
       expect(JSON.stringify(normalize({ a: 1 }, { base: two }))).to.equal('{"a":1}');
+      const [x, y, ...rest] = list;
+      expect(normalize([y, x, ...rest], { base: list })).to.deep.equal([y, x, ...rest]);
+      expect(normalize([y, x, y, ...rest], { base: list })).to.deep.equal([y, x, y, ...rest]);
       expect(JSON.stringify(normalize([1], { base: normalize([1, 2]) }))).to.equal('[1]');
       expect(JSON.stringify(normalize([1, 2], { base: normalize([1]) }))).to.equal('[1,2]');
     });
@@ -301,7 +310,9 @@ describe('normalize', () => {
       const empty = normalize({});
       expect(refusal({ constructor: Object }, { base: empty }).details.pointer).to.equal('/constructor');
       const given = own('__proto__', Object.prototype);
-      expect(JSON.stringify(normalize(given, { base: empty }))).to.equal('{"__proto__":{}}');
+      const result = normalize(given, { base: empty });
+      expect(JSON.stringify(result)).to.equal('{"__proto__":{}}');
+      expect(Object.getOwnPropertyDescriptor(result, '__proto__')?.value).not.to.equal(Object.prototype);
     });
   });
 });

@@ -25,6 +25,8 @@ const applied = (text: string, ...operations: readonly unknown[]): string => {
   const result = applyPatch(value, validatePatch(operations));
   expect(JSON.stringify(value)).to.equal(JSON.stringify(JSON.parse(text)));
   expect(isDeepFrozen(result)).to.equal(true);
+  // no member that only JSON.stringify leaves out
+  expect(jsonEqual(result, normalize(result))).to.equal(true);
   return JSON.stringify(result);
 };
 
@@ -192,6 +194,8 @@ describe('applyPatch', () => {
         { op: 'add', path: '/x', value: 6 },
         { op: 'add', path: '/1', value: 7 },
         { op: 'replace', path: '/c', value: 8 },
+        { op: 'add', path: '/z', value: 0, before: 'a' },
+        { op: 'remove', path: '/z' },
       ),
     ).to.equal('{"1":7,"a":1,"d":4,"y":0,"c":8,"b":5,"x":6}');
   });

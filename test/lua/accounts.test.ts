@@ -1,0 +1,130 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { crc32Hex } from '../../src/core/checksum.js';
+import { LuaNamespace, type Reply } from '../helpers/lua.js';
+
+const IDS = ['a', 'b', 'c', 'd'] as const;
+const id = fc.constantFrom(...IDS);
+/** Below and above the bounds at which Redis keeps a hash another way, and where an allocator's classes are far apart. */
+const bytes = fc.oneof(fc.integer({ min: 1, max: 80 }), fc.integer({ min: 81, max: 5000 }), fc.constant(20_000));
+const log = fc.constantFrom({}, { logKeep: 2, keyframe: 3 }, { logBytes: 6000 });
+const fence = fc.constantFrom(0, 0, 1, 2);
+
+const step = fc.oneof(
+  fc.record({
+    do: fc.constant('set' as const),
+    id,
+    bytes,
+    log,
+    fence,
+    patch: fc.boolean(),
+    ttl: fc.constantFrom('keep', 'none', 60_000, 1),
+  }),
+  fc.record({ do: fc.constant('delete' as const), id }),
+  fc.record({ do: fc.constant('touch' as const), id, ttl: fc.constantFrom('none', 60_000, 1) }),
+  fc.record({ do: fc.constant('expire' as const), limit: fc.constantFrom(1, 100) }),
+  fc.record({ do: fc.constant('refused' as const), id }),
+  // what a read does: a hash table that is growing moves on with every look
+  fc.record({ do: fc.constant('read' as const), id }),
+);
+type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
+
+describe('the accounts of the Lua scripts', function () {
+  this.timeout(120_000);
+
+  async function run(lua: LuaNamespace, todo: Step): Promise<Reply> {
+    switch (todo.do) {
+      case 'set': {
+        const [v, crc] = await lua.redis.hmget(lua.of(todo.id).context, 'v', 'crc');
+        const patch = todo.patch && v && crc ? { patch: { text: '[1]', baseVersion: Number(v), baseCrc: crc } } : {};
+        const ttl = todo.ttl as number | 'keep' | 'none';
+        return lua.commit(todo.id, 'x'.repeat(todo.bytes), { ...todo.log, ...patch, ttl, fence: todo.fence });
+      }
+      case 'delete':
+        return lua.delete(todo.id);
+      case 'touch':
+        return lua.touch(todo.id, todo.ttl as number | 'none');
+      case 'expire':
+        return lua.expire(todo.limit);
+      case 'refused':
+        return lua.commit(todo.id, '1', { ifVersion: 9999 });
+      case 'read':
+        return lua.redis.hmget(lua.of(todo.id).context, 'data', 'v', 'crc', 'len', 'at', 'exp');
+    }
+  }
+
+  /** Lets a time to live of 1 ms pass. */
+  const settle = async (lua: LuaNamespace, todo: Step): Promise<void> => {
+    if ('ttl' in todo && todo.ttl === 1) await lua.passed((await lua.now()) + 1);
+  };
+
+  async function check(lua: LuaNamespace, after: string): Promise<void> {
+    const { size, use, exp } = lua.shard;
+    const [sizes, uses, expiries, { bytes: accounted = 0, contexts = 0 }] = await Promise.all([
+      lua.scores(size),
+      lua.ids(use),
+      lua.ids(exp),
+      lua.accounts(),
+    ]);
+    const scored = new Map(Object.entries(sizes));
+    const there: string[] = [];
+    const expiring: string[] = [];
+    for (const name of IDS) {
+      const { context, log: entries } = lua.of(name);
+      const [exists, field] = await Promise.all([lua.redis.exists(context), lua.redis.hget(context, 'exp')]);
+      if (exists === 0) continue;
+      there.push(name);
+      if (field !== null) expiring.push(name);
+      expect(scored.get(name), `bytes of ${name} after ${after}`).to.equal(await lua.memory(context, entries));
+    }
+    expect([...scored.keys()].sort(), `index of sizes after ${after}`).to.deep.equal(there);
+    expect(uses.sort(), `index of uses after ${after}`).to.deep.equal(there);
+    expect(expiries.sort(), `index of expiries after ${after}`).to.deep.equal(expiring);
+    expect(contexts, `contexts after ${after}`).to.equal(there.length);
+    expect(accounted, `bytes after ${after}`).to.equal([...scored.values()].reduce((sum, each) => sum + each, 0));
+  }
+
+  it('equal the sizes in the index and the real memory of all contexts and their logs, after any sequence', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), async (steps) => {
+        const lua = await LuaNamespace.open();
+        try {
+          for (const [index, todo] of steps.entries()) {
+            await run(lua, todo);
+            await settle(lua, todo);
+            await check(lua, `step ${index} (${JSON.stringify(todo)})`);
+          }
+        } finally {
+          lua.close();
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('stay right through every kind of change of one context', async () => {
+    const lua = await LuaNamespace.open();
+    try {
+      const patch = { text: '[1]', baseVersion: 1, baseCrc: crc32Hex('x'.repeat(500)) };
+      const changes: [string, () => Promise<unknown>][] = [
+        ['a first commit', () => lua.commit('a', 'x'.repeat(500))],
+        ['a read', () => lua.redis.hmget(lua.of('a').context, 'data', 'v', 'crc', 'len', 'at', 'exp')],
+        ['a patch', () => lua.commit('a', 'y'.repeat(500), { patch })],
+        ['a smaller document', () => lua.commit('a', '1')],
+        ['an expiry', () => lua.touch('a', 60_000)],
+        ['no expiry', () => lua.touch('a', 'none')],
+        ['a fencing token', () => lua.commit('a', 'z'.repeat(100), { fence: 5, ttl: 60_000 })],
+        ['a cut log', () => lua.commit('a', 'z'.repeat(4000), { logBytes: 5000 })],
+        ['a delete', () => lua.delete('a')],
+        ['a new beginning', () => lua.commit('a', 'x'.repeat(500), { ttl: 60_000, fence: 6 })],
+      ];
+      for (const [name, change] of changes) {
+        await change();
+        await check(lua, name);
+      }
+      expect(await lua.accounts()).to.deep.include({ contexts: 1 });
+    } finally {
+      lua.close();
+    }
+  });
+});

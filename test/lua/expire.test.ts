@@ -1,0 +1,166 @@
+import { expect } from 'chai';
+import { crc32Hex } from '../../src/core/checksum.js';
+import { LuaNamespace, TOMBSTONE_MS } from '../helpers/lua.js';
+
+describe('lua/expire.lua', () => {
+  let lua: LuaNamespace;
+  beforeEach(async () => {
+    lua = await LuaNamespace.open();
+  });
+  afterEach(() => lua.close());
+
+  const expiring = async (...ids: string[]): Promise<void> => {
+    for (const id of ids) await lua.commit(id, `"${id}"`, { ttl: 60_000 });
+  };
+  const allIds = async (): Promise<string[][]> =>
+    Promise.all([lua.shard.exp, lua.shard.use, lua.shard.size].map(async (key) => (await lua.ids(key)).sort()));
+
+  it('takes out what has expired, with a tombstone and a frame each, and leaves the rest', async () => {
+    await lua.commit('a', '"first"');
+    await expiring('a', 'b', 'later');
+    await lua.commit('never', '1');
+    const [, , , , , later] = await lua.commit('later', '2');
+    await lua.makeExpired('a', 9);
+    await lua.makeExpired('b', 5);
+    await lua.published();
+
+    const before = await lua.now();
+    const reply = await lua.expire();
+    const after = await lua.now();
+    expect(reply).to.deep.equal(['EXPIRED', 0, later, 'a', 2, 'b', 1]);
+
+    for (const [id, version, entries] of [
+      ['a', 2, ['1-0 full', '2-0 full', '2-1 expired']],
+      ['b', 1, ['1-0 full', '1-1 expired']],
+    ] as const) {
+      expect(await lua.redis.exists(lua.of(id).context)).to.equal(0);
+      const log = await lua.log(id);
+      expect(log.map(({ entry, kind }) => `${entry} ${kind}`)).to.deep.equal(entries);
+      const tombstone = log.at(-1);
+      expect(tombstone).to.deep.include({ base: '-', crc: '-', sha: '-', len: '0', frame: '', op: '-', by: 'sweeper', exp: '-' });
+      expect(Number(tombstone?.at)).to.be.within(before, after);
+      expect(await lua.nativeExpiry(lua.of(id).log)).to.be.within(before + TOMBSTONE_MS, after + TOMBSTONE_MS);
+      expect(version).to.equal(Number(entries.length - 1));
+    }
+    expect(await allIds()).to.deep.equal([['later'], ['later', 'never'], ['later', 'never']]);
+    const sizes = await lua.redis.zmscore(lua.shard.size, 'later', 'never');
+    expect(await lua.accounts()).to.deep.include({ bytes: Number(sizes[0]) + Number(sizes[1]), contexts: 2 });
+    const at = (await lua.log('a')).at(-1)?.at;
+    expect(await lua.published()).to.deep.equal([
+      { channel: lua.of('a').channel, text: `lc1 expired 2 - - 0 2 ${crc32Hex('"a"')} ${at} - - sweeper\n` },
+      { channel: lua.of('b').channel, text: `lc1 expired 1 - - 0 1 ${crc32Hex('"b"')} ${at} - - sweeper\n` },
+    ]);
+  });
+
+  it('takes one out from the very millisecond of its expiry', async () => {
+    const reply = await lua.commit('a', '1', { ttl: 2 });
+    await lua.passed(Number(reply[5]) - 1);
+    expect(await lua.expire()).to.deep.equal(['EXPIRED', 0, 0, 'a', 1]);
+  });
+
+  it('takes out so many at once, the earliest first, and says that there are more', async () => {
+    const ids = ['e', 'd', 'c', 'b', 'a'];
+    await expiring(...ids);
+    for (const [index, id] of ids.entries()) await lua.makeExpired(id, 500 - index);
+    const found: unknown[] = [];
+    const mores: unknown[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      const [, more, , ...expired] = await lua.expire(2);
+      mores.push(more);
+      found.push(...expired.filter((_, index) => index % 2 === 0));
+    }
+    expect(found).to.deep.equal(ids);
+    expect(mores).to.deep.equal([1, 1, 0]);
+    expect(await lua.accounts()).to.deep.include({ bytes: 0, contexts: 0 });
+    expect(await lua.refused(() => lua.expire(2))).to.deep.equal(['EXPIRED', 0, 0]);
+  });
+
+  it('does nothing where nothing has expired, and says what will be next', async () => {
+    expect(await lua.refused(() => lua.expire())).to.deep.equal(['EXPIRED', 0, 0]);
+    await lua.commit('never', '1');
+    await lua.commit('b', '1', { ttl: 90_000 });
+    const [, , , , , next] = await lua.commit('a', '1', { ttl: 60_000 });
+    expect(await lua.refused(() => lua.expire())).to.deep.equal(['EXPIRED', 0, next]);
+  });
+
+  describe('an index that is behind the context', () => {
+    for (const [name, ttl] of [
+      ['that expires later', 60_000],
+      ['that does not expire', 'none'],
+    ] as const) {
+      it(`is mended for one ${name}`, async () => {
+        const [, , , , , exp] = await lua.commit('a', '1', { ttl });
+        const before = { ...(await lua.snapshot()) };
+        await lua.redis.zadd(lua.shard.exp, (await lua.now()) - 5, 'a');
+        await lua.published();
+        expect(await lua.expire()).to.deep.equal(['EXPIRED', 0, exp]);
+        expect(await lua.snapshot()).to.deep.equal(before);
+        expect(await lua.published()).to.deep.equal([]);
+      });
+    }
+
+    it('does not hold up what comes after it in the batch', async () => {
+      await expiring('a', 'b', 'c');
+      const now = await lua.now();
+      for (const id of ['a', 'b']) await lua.redis.zadd(lua.shard.exp, now - 9, id);
+      await lua.makeExpired('c', 5);
+      const [, more] = await lua.expire(2);
+      expect(more).to.equal(1);
+      expect((await lua.expire(2)).slice(3)).to.deep.equal(['c', 1]);
+    });
+  });
+
+  describe('a context that Redis removed natively', () => {
+    it('is taken out of indexes and accounts, with a tombstone after its last version', async () => {
+      await lua.commit('a', '"first"');
+      await expiring('a', 'b');
+      await lua.makeExpired('a');
+      await lua.redis.del(lua.of('a').context);
+      const kept = Number(await lua.redis.zscore(lua.shard.size, 'b'));
+      await lua.published();
+
+      expect((await lua.expire()).slice(3)).to.deep.equal(['a', 2]);
+      expect((await lua.log('a')).map(({ entry }) => entry)).to.deep.equal(['1-0', '2-0', '2-1']);
+      expect(await allIds()).to.deep.equal([['b'], ['b'], ['b']]);
+      expect(await lua.accounts()).to.deep.include({ bytes: kept, contexts: 1 });
+      const at = (await lua.log('a')).at(-1)?.at;
+      expect((await lua.published()).map(({ text }) => text)).to.deep.equal([`lc1 expired 2 - - 0 2 - ${at} - - sweeper\n`]);
+    });
+
+    it('with its log as well', async () => {
+      await expiring('a');
+      await lua.makeExpired('a');
+      await lua.redis.del(lua.of('a').context, lua.of('a').log);
+      expect((await lua.expire()).slice(3)).to.deep.equal(['a', 0]);
+      expect(await allIds()).to.deep.equal([[], [], []]);
+      expect(await lua.accounts()).to.deep.include({ bytes: 0, contexts: 0 });
+      expect((await lua.commit('a', '1'))[1]).to.equal(1);
+    });
+
+    it('really by its own clock', async () => {
+      const [, , , , , exp] = await lua.commit('a', '1', { ttl: 1, grace: 1 });
+      await lua.passed(Number(exp) + 1);
+      expect(await lua.redis.exists(lua.of('a').context)).to.equal(0);
+      expect(await lua.expire()).to.deep.equal(['EXPIRED', 0, 0, 'a', 1]);
+      expect(await lua.accounts()).to.deep.include({ bytes: 0, contexts: 0 });
+    });
+  });
+
+  it('does not fall over a tombstone that is there already', async () => {
+    await expiring('a');
+    await lua.makeExpired('a');
+    await lua.redis.xadd(lua.of('a').log, '1-1', 'kind', 'expired');
+    expect((await lua.expire()).slice(3)).to.deep.equal(['a', 1]);
+    expect((await lua.log('a')).map(({ entry }) => entry)).to.deep.equal(['1-0', '1-1']);
+    expect(await lua.accounts()).to.deep.include({ bytes: 0, contexts: 0 });
+  });
+
+  it('leaves one whose expiry was moved a moment ago', async () => {
+    await expiring('a');
+    await lua.makeExpired('a');
+    await lua.commit('a', '"again"', { ttl: 60_000 });
+    expect((await lua.refused(() => lua.expire())).length).to.equal(3);
+    await lua.touch('a', 'none');
+    expect(await lua.refused(() => lua.expire())).to.deep.equal(['EXPIRED', 0, 0]);
+  });
+});

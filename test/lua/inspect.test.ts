@@ -1,0 +1,171 @@
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
+import { LuaNamespace } from '../helpers/lua.js';
+import { RedisServer } from '../helpers/RedisServer.js';
+
+const SCRIPT = fileURLToPath(new URL('../../lua/inspect.lua', import.meta.url));
+
+/** As a person runs it: `redis-cli --eval lua/inspect.lua '<key>'`. */
+describe('lua/inspect.lua', () => {
+  let server: RedisServer;
+  let lua: LuaNamespace;
+  before(async () => {
+    server = await RedisServer.start();
+  });
+  after(() => server.stop());
+  beforeEach(async () => {
+    lua = await LuaNamespace.open(server.url);
+  });
+  afterEach(() => lua.close());
+
+  /** Its lines; they are the same without a terminal, and nothing is written. */
+  async function inspect(key: string): Promise<string[]> {
+    const before = await lua.snapshot();
+    const printed = await server.cli('--eval', SCRIPT, key);
+    expect(await lua.snapshot()).to.deep.equal(before);
+    return printed.trimEnd().split('\n');
+  }
+  const last = async (id: string): Promise<string | undefined> => (await inspect(lua.of(id).context)).at(-1);
+
+  describe('a good context', () => {
+    it('is shown with its checksums, computed anew, its memory and its log', async () => {
+      const document = '{"text":"é"}';
+      await lua.commit('user-42', '"first"');
+      const [, , at, , , exp] = await lua.commit('user-42', document, { ttl: 60_000, op: 'op-2', by: 'instance-1' });
+      const { context, log } = lua.of('user-42');
+      const lines = await inspect(context);
+
+      const left = Number(/in (\d+) ms/.exec(lines[8] ?? '')?.[1]);
+      expect(left).to.be.within(1, 60_000);
+      expect(lines).to.deep.equal([
+        'id        user-42',
+        'version   2',
+        'length    13 stored, 13 found',
+        `sha1      ${sha1Hex(document)} stored`,
+        `          ${sha1Hex(document)} computed`,
+        `crc32     ${crc32Hex(document)} stored`,
+        `          ${crc32Hex(document)}`,
+        `committed ${at} by instance-1, operation op-2`,
+        `expires   ${exp} (in ${left} ms)`,
+        `memory    ${await lua.memory(context)} bytes, log ${await lua.memory(log)} bytes`,
+        'log       2 entries',
+        `          last 2-0 full, crc ${crc32Hex(document)}`,
+        'OK',
+      ]);
+    });
+
+    it('that does not expire says so', async () => {
+      await lua.commit('a', '1');
+      expect(await inspect(lua.of('a').context)).to.include('expires   never');
+    });
+
+    it('of any bytes is OK', async () => {
+      const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+      for (const document of [everyByte, Buffer.alloc(4096, everyByte), Buffer.alloc(4097, everyByte), Buffer.from('0')]) {
+        await lua.commit('a', document);
+        expect(await last('a')).to.equal('OK');
+      }
+    });
+
+    it('above 4096 bytes leaves its CRC-32 to the system', async () => {
+      await lua.commit('a', 'x'.repeat(4096));
+      expect((await inspect(lua.of('a').context))[6]).to.equal(`          ${crc32Hex('x'.repeat(4096))}`);
+      await lua.commit('a', 'x'.repeat(4097));
+      expect((await inspect(lua.of('a').context))[6]).to.match(/not computed above 4096 bytes/);
+    });
+
+    it('whose last change was a patch is OK', async () => {
+      const document = JSON.stringify('x'.repeat(100));
+      await lua.commit('a', document);
+      await lua.commit('a', `${document} `, { patch: { text: '[]', baseVersion: 1, baseCrc: crc32Hex(document) } });
+      const lines = await inspect(lua.of('a').context);
+      expect(lines.slice(-2)).to.deep.equal([`          last 2-0 patch, crc ${crc32Hex(`${document} `)}`, 'OK']);
+    });
+
+    it('may have any id', async () => {
+      for (const id of ['a b', '{x}', 'c:d', '%d']) {
+        await lua.commit(id, '1');
+        expect((await inspect(lua.of(id).context))[0]).to.equal(`id        ${id}`);
+      }
+    });
+  });
+
+  describe('a damaged context', () => {
+    const document = '{"balance":100}';
+    beforeEach(async () => {
+      await lua.commit('a', '1');
+      await lua.commit('a', document);
+    });
+    const damages: [string, Record<string, string>, string][] = [
+      ['other bytes', { data: '{"balance":900}' }, 'sha1, crc32'],
+      ['bytes missing', { data: '{"balance":10}' }, 'length, sha1, crc32'],
+      ['another length', { len: '14' }, 'length'],
+      ['another SHA-1', { sha: sha1Hex('1') }, 'sha1, log'],
+      ['another CRC-32', { crc: crc32Hex('1') }, 'crc32, log'],
+      ['another version', { v: '3' }, 'log'],
+    ];
+    for (const [name, fields, wrong] of damages) {
+      it(`by ${name}`, async () => {
+        await lua.redis.hset(lua.of('a').context, fields);
+        expect(await last('a')).to.equal(`CORRUPT: ${wrong}`);
+      });
+    }
+
+    it('by the loss of its document', async () => {
+      await lua.redis.hdel(lua.of('a').context, 'data');
+      expect(await last('a')).to.equal('CORRUPT: no data field, length, sha1, crc32');
+    });
+
+    it('shows what was stored and what was found', async () => {
+      await lua.redis.hset(lua.of('a').context, 'data', '{}');
+      const lines = await inspect(lua.of('a').context);
+      expect(lines.slice(2, 7)).to.deep.equal([
+        'length    15 stored, 2 found',
+        `sha1      ${sha1Hex(document)} stored`,
+        `          ${sha1Hex('{}')} computed`,
+        `crc32     ${crc32Hex(document)} stored`,
+        `          ${crc32Hex('{}')}`,
+      ]);
+    });
+
+    it('above 4096 bytes', async () => {
+      await lua.commit('a', 'x'.repeat(5000));
+      await lua.redis.hset(lua.of('a').context, 'data', `y${'x'.repeat(4999)}`);
+      expect(await last('a')).to.equal('CORRUPT: sha1');
+    });
+  });
+
+  describe('what is not there', () => {
+    it('was never there', async () => {
+      expect(await inspect(lua.of('a').context)).to.deep.equal(['absent']);
+    });
+
+    it('was deleted', async () => {
+      await lua.commit('a', '1');
+      await lua.delete('a');
+      expect(await inspect(lua.of('a').context)).to.deep.equal(['absent; its log ends at 2-0 (deleted)']);
+    });
+
+    it('was swept away', async () => {
+      await lua.commit('a', '1', { ttl: 60_000 });
+      await lua.makeExpired('a');
+      await lua.expire();
+      expect(await inspect(lua.of('a').context)).to.deep.equal(['absent; its log ends at 1-1 (expired)']);
+    });
+  });
+
+  it('says of one that has expired that nobody reads it any more', async () => {
+    await lua.commit('a', '1', { ttl: 60_000 });
+    const exp = await lua.makeExpired('a', 5000);
+    const lines = await inspect(lua.of('a').context);
+    expect(lines[8]).to.match(new RegExp(`^expires   ${exp} \\(in -\\d+ ms\\)$`));
+    expect(lines.slice(-2)).to.deep.equal(['expired: absent to every reader', 'OK']);
+  });
+
+  it('says what a key must look like', async () => {
+    await lua.commit('a', '1');
+    for (const key of ['a', lua.of('a').log, lua.shard.mem, `lc:x:0:c:a`])
+      expect(await inspect(key)).to.deep.equal(['not a context key: it looks like {lc:<namespace>:<shard>}:c:<id>']);
+  });
+});

@@ -1,0 +1,69 @@
+import { expect } from 'chai';
+import { probeKeys } from '../../src/redis/keys.js';
+import { scriptSource } from '../../src/redis/scripts.js';
+import { LuaNamespace, type Reply } from '../helpers/lua.js';
+import { RedisServer } from '../helpers/RedisServer.js';
+
+/** A server that is at its maxmemory: what makes room, reads or checks goes on; what would fill it is refused before it writes. */
+describe('the scripts on a server over its maxmemory', () => {
+  let server: RedisServer;
+  let lua: LuaNamespace;
+  beforeEach(async () => {
+    server = await RedisServer.start();
+    lua = await LuaNamespace.open(server.url);
+    await lua.commit('a', '"one"', { ttl: 60_000 });
+    await lua.commit('b', '"two"', { ttl: 60_000 });
+    for (const name of ['commit', 'touch']) await lua.redis.script('LOAD', scriptSource(name));
+    await lua.redis.config('SET', 'maxmemory', 1);
+    expect(await lua.redis.set('{x}', '1').catch((error: unknown) => String(error))).to.match(/OOM/);
+  });
+  afterEach(async () => {
+    lua.close();
+    await server.stop();
+  });
+
+  async function room(during: () => Promise<unknown>): Promise<void> {
+    await lua.redis.config('SET', 'maxmemory', 0);
+    await during();
+    await lua.redis.config('SET', 'maxmemory', 1);
+  }
+
+  async function refusedByRedis(call: () => Promise<Reply>): Promise<void> {
+    const reply = await lua.refused(() => call().catch((error: unknown) => [error instanceof Error ? error.message : '']));
+    expect(reply[0]).to.match(/^OOM command not allowed/);
+  }
+
+  it('commit is refused up front, with nothing written', async () => {
+    await refusedByRedis(() => lua.commit('a', '"three"'));
+    await refusedByRedis(() => lua.commit('new', '1'));
+    await room(async () => {
+      expect((await lua.commit('a', '"three"')).slice(0, 2)).to.deep.equal(['COMMITTED', 2]);
+      await lua.makeExpired('a');
+    });
+    await refusedByRedis(() => lua.commit('a', '"four"'));
+  });
+
+  it('touch is refused up front, with nothing written', () => refusedByRedis(() => lua.touch('a', 5000)));
+
+  it('delete works', async () => {
+    expect((await lua.delete('a')).slice(0, 2)).to.deep.equal(['DELETED', 2]);
+    expect((await lua.log('a')).at(-1)).to.deep.include({ entry: '2-0', kind: 'deleted' });
+    expect(await lua.accounts()).to.deep.include({ contexts: 1 });
+    expect((await lua.published()).at(-1)?.text).to.match(/^lc1 deleted 2 /);
+  });
+
+  it('expire works', async () => {
+    await room(() => lua.makeExpired('a'));
+    expect((await lua.expire()).slice(3)).to.deep.equal(['a', 1]);
+    expect((await lua.log('a')).at(-1)).to.deep.include({ entry: '1-1', kind: 'expired' });
+    expect(await lua.accounts()).to.deep.include({ contexts: 1 });
+  });
+
+  it('read, versions, probe and inspect work', async () => {
+    expect((await lua.run('read', [lua.of('a').context], [])).slice(0, 2)).to.deep.equal(['FOUND', '"one"']);
+    expect((await lua.versions('a', 'b')).slice(0, 3)).to.deep.include('VERSIONS');
+    const { keys, channel } = probeKeys(lua.keys.namespace);
+    expect((await lua.run('probe', keys, [channel, 'PUBLISH']))[0]).to.equal('OK');
+    expect((await lua.runSource(scriptSource('inspect'), [lua.of('a').context], [])).at(-1)).to.equal('OK');
+  });
+});

@@ -1,0 +1,115 @@
+import { expect } from 'chai';
+import { crc32Hex } from '../../src/core/checksum.js';
+import { GRACE_MS, LuaNamespace, type Reply, TOMBSTONE_MS } from '../helpers/lua.js';
+
+describe('lua/touch.lua', () => {
+  let lua: LuaNamespace;
+  beforeEach(async () => {
+    lua = await LuaNamespace.open();
+  });
+  afterEach(() => lua.close());
+
+  const expiries = async (id: string): Promise<unknown[]> => [
+    (await lua.fields(id)).exp ?? null,
+    await lua.redis.zscore(lua.shard.exp, id),
+    await lua.nativeExpiry(lua.of(id).context),
+    await lua.nativeExpiry(lua.of(id).log),
+  ];
+
+  /** Touches, and checks that nothing but the expiry and the last use has changed. */
+  async function touched(ttl: number | 'none'): Promise<Reply> {
+    await lua.published();
+    const [{ exp: _, ...fields }, log] = await Promise.all([lua.fields('a'), lua.log('a')]);
+    const before = await lua.now();
+    const reply = await lua.touch('a', ttl, { op: 'op-t', by: 'toucher' });
+    const after = await lua.now();
+
+    const { exp: __, ...now } = await lua.fields('a');
+    expect(now).to.deep.equal(fields);
+    expect(String(await lua.document('a'))).to.equal('"document"');
+    expect(await lua.log('a')).to.deep.equal(log);
+    expect(Number(await lua.redis.zscore(lua.shard.use, 'a'))).to.be.within(before, after);
+    expect(await lua.accounts()).to.deep.equal({
+      ...(await lua.accounts()),
+      contexts: 1,
+      bytes: await lua.memory(lua.of('a').context, lua.of('a').log),
+    });
+    expect(await lua.redis.zscore(lua.shard.size, 'a')).to.equal(String((await lua.accounts()).bytes));
+    const [frame, ...more] = await lua.published();
+    expect(more).to.deep.equal([]);
+    const at = Number(frame?.text.split(' ')[8]);
+    expect(at).to.be.within(before, after);
+    const exp = ttl === 'none' ? '-' : at + ttl;
+    const crc = crc32Hex('"document"');
+    expect(frame).to.deep.equal({
+      channel: lua.of('a').channel,
+      text: `lc1 touch 2 ${crc} - 0 2 ${crc} ${at} ${exp} op-t toucher\n`,
+    });
+    expect(reply).to.deep.equal(['TOUCHED', 2, ttl === 'none' ? 0 : exp]);
+    return reply;
+  }
+
+  describe('TOUCHED', () => {
+    for (const [name, ttl] of [
+      ['that expires', 60_000],
+      ['that does not', 'none'],
+    ] as const) {
+      describe(`a context ${name}`, () => {
+        beforeEach(async () => {
+          await lua.commit('a', '"first"');
+          await lua.commit('a', '"document"', { ttl });
+        });
+
+        it('gets another expiry: in the field, the index, and natively behind them', async () => {
+          const exp = Number((await touched(5000))[2]);
+          expect(await expiries('a')).to.deep.equal([String(exp), String(exp), exp + GRACE_MS, exp + TOMBSTONE_MS]);
+        });
+
+        it('gets a later one', async () => {
+          const exp = Number((await touched(600_000))[2]);
+          expect(await expiries('a')).to.deep.equal([String(exp), String(exp), exp + GRACE_MS, exp + TOMBSTONE_MS]);
+        });
+
+        it('does not expire any more', async () => {
+          await touched('none');
+          expect(await expiries('a')).to.deep.equal([null, null, -1, -1]);
+          expect(await lua.redis.exists(lua.shard.exp)).to.equal(0);
+        });
+      });
+    }
+
+    it('twice is as good as once', async () => {
+      await lua.commit('a', '"first"');
+      await lua.commit('a', '"document"');
+      await touched(5000);
+      await touched(5000);
+    });
+  });
+
+  describe('ABSENT', () => {
+    it('where there is nothing', async () => {
+      expect(await lua.refused(() => lua.touch('a', 5000))).to.deep.equal(['ABSENT']);
+    });
+
+    it('where it was deleted', async () => {
+      await lua.commit('a', '1');
+      await lua.delete('a');
+      expect(await lua.refused(() => lua.touch('a', 'none'))).to.deep.equal(['ABSENT']);
+    });
+
+    it('where it has expired: it does not come back', async () => {
+      await lua.commit('a', '1', { ttl: 60_000 });
+      await lua.makeExpired('a', 0);
+      expect(await lua.refused(() => lua.touch('a', 'none'))).to.deep.equal(['ABSENT']);
+      expect(await lua.refused(() => lua.touch('a', 5000))).to.deep.equal(['ABSENT']);
+    });
+  });
+
+  it('LATE where its time has passed', async () => {
+    await lua.commit('a', '1');
+    const till = (await lua.now()) - 1;
+    const reply = await lua.refused(() => lua.touch('a', 5000, { till }));
+    expect(reply[0]).to.equal('LATE');
+    expect(reply[1]).to.be.within(till + 1, await lua.now());
+  });
+});
