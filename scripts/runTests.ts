@@ -4,6 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { commandCheck, packageCheck } from './lib/checks.js';
@@ -52,8 +53,9 @@ const SUITES: readonly Suite[] = [
 
 /** The integration tests against a Redis in a container, and what only a container shows. */
 async function containers(grep: string | undefined): Promise<Outcome> {
+  let engineHost: string;
   try {
-    docker('info');
+    engineHost = docker('info', '--format', '{{.Name}}').trim();
   } catch {
     return (STRICT ? failed : skipped)('no Docker engine answers: start one (docker info tells) for the tests in containers');
   }
@@ -63,8 +65,15 @@ async function containers(grep: string | undefined): Promise<Outcome> {
     folders: ['test/containers', 'test/integration'],
     require: ['test/containers/setup.ts'],
     grep,
-    // Testcontainers' helper for removing containers needs an image that may not be there to pull: that is done here.
-    env: { TESTCONTAINERS_RYUK_DISABLED: 'true', LUKHAS_TEST_RUN: run },
+    env: {
+      // Testcontainers' helper for removing containers needs an image that may not be there to pull: that is done here.
+      TESTCONTAINERS_RYUK_DISABLED: 'true',
+      // An engine on this machine publishes its ports here, also where this machine looks like a container itself.
+      ...(engineHost === hostname()
+        ? { TESTCONTAINERS_HOST_OVERRIDE: process.env.TESTCONTAINERS_HOST_OVERRIDE ?? '127.0.0.1' }
+        : {}),
+      LUKHAS_TEST_RUN: run,
+    },
     strict: STRICT,
   });
   const left = docker('ps', '--all', '--quiet', '--filter', `label=lukhas-context.run=${run}`).split('\n').filter(Boolean);
@@ -80,10 +89,7 @@ function docker(...args: readonly string[]): string {
 let interrupted: number | undefined;
 
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    options: { fast: { type: 'boolean', default: false }, grep: { type: 'string' } },
-    allowPositionals: true,
-  });
+  const { values, positionals } = readArguments();
   const unknown = positionals.filter((name) => !SUITES.some((suite) => suite.name === name));
   if (unknown.length > 0) {
     console.error(`There is no suite ${unknown.join(', ')}; there are: ${SUITES.map(({ name }) => name).join(', ')}.`);
@@ -106,6 +112,18 @@ async function main(): Promise<number> {
     console.log(`--- ${name}: ${sentence(outcome)} in ${seconds} s`);
   }
   return report(results);
+}
+
+function readArguments() {
+  try {
+    return parseArgs({
+      options: { fast: { type: 'boolean', default: false }, grep: { type: 'string' } },
+      allowPositionals: true,
+    });
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error}\n./scripts/test --help tells what there is.`);
+    process.exit(2);
+  }
 }
 
 function report(results: readonly { readonly name: string; readonly seconds: string; readonly outcome: Outcome }[]): number {

@@ -8,6 +8,7 @@ import { RedisServer } from '../../test/helpers/RedisServer.js';
 import { commit } from './commit.js';
 import { contention } from './contention.js';
 import type { Benchmark, Setting } from './lib/benchmark.js';
+import { build } from './lib/built.js';
 import { describeMachine, machineSentence } from './lib/machine.js';
 import { writeSections } from './lib/page.js';
 import { markdown, type Table } from './lib/table.js';
@@ -22,6 +23,7 @@ interface Options {
   readonly quick?: true;
   readonly json?: true;
   readonly write?: true;
+  readonly build: boolean;
 }
 
 const command = new Command('npm run bench --')
@@ -30,6 +32,7 @@ const command = new Command('npm run bench --')
   .option('--quick', 'fewer and shorter rounds, to see that it works: not for publishing')
   .option('--json', 'one JSON document instead of tables')
   .option('--write', 'puts the tables into docs/BENCHMARKS.md')
+  .option('--no-build', 'measures dist/ as it is')
   .addHelpText('after', '\nExamples:\n  npm run bench\n  npm run bench -- --only commit read --quick\n  npm run bench -- --write')
   .parse();
 const options = command.opts<Options>();
@@ -44,6 +47,7 @@ const say = (line: string): void => {
 };
 
 async function run(): Promise<void> {
+  if (options.build) build();
   const server = await RedisServer.start();
   const setting: Setting = options.quick
     ? { url: server.url, quick: true, rounds: 3, roundMs: 100 }

@@ -87,7 +87,19 @@ class Link {
     client.on('error', (error: Error) => {
       this.lastError = error;
     });
+    // ioredis bounds the time to connect, but waits for ever for the replies of its handshake
+    const handshakeMs = client.options.connectTimeout;
+    let handshake: NodeJS.Timeout | undefined;
+    client.on('connect', () => {
+      clearTimeout(handshake);
+      handshake = setTimeout(() => {
+        this.lastError = new Error(`connected, but no answer within ${handshakeMs} ms`);
+        client.disconnect(true);
+      }, handshakeMs);
+    });
+    client.on('close', () => clearTimeout(handshake));
     client.on('ready', () => {
+      clearTimeout(handshake);
       this.lastError = null;
       this.up = true;
       this.#heard = -1;
@@ -111,6 +123,13 @@ class Link {
   /** For how long not a byte has come although something was asked, ms: whatever time each single question was given. */
   silentMs(now: number): number {
     return this.#received === this.#heard ? now - this.#askedAt : 0;
+  }
+
+  /** Drops the connection; a new one follows by itself. All that wait for this one find out at the same time, and one of them is enough. */
+  reset(reason: string): void {
+    this.lastError = new Error(reason);
+    this.#heard = -1;
+    this.client.disconnect(true);
   }
 
   get #received(): number {
@@ -175,9 +194,10 @@ export class RedisConnection {
   }
 
   /** Resolves at once where the command connection stands; otherwise waits for it as long as the call has time. */
-  async ready(deadline: Deadline, doing: string): Promise<void> {
+  async ready(deadline: Deadline, doing: string, connection: ConnectionName = 'commands'): Promise<void> {
+    const link = connection === 'commands' ? this.#commands : this.#subscriptions;
     this.check(deadline, doing);
-    if (this.#commands.up) return;
+    if (link.up) return;
     await new Promise<void>((resolve, reject) => {
       const { signal } = deadline;
       const settle = (error?: ContextError): void => {
@@ -188,10 +208,10 @@ export class RedisConnection {
         else reject(error);
       };
       const check = (): void => {
-        if (this.#commands.up) settle();
+        if (link.up) settle();
         else if (this.#closed || signal?.aborted === true) settle(this.#ended(deadline, doing));
         else {
-          const error = this.#commands.lastError;
+          const error = link.lastError;
           const mapped = error === null ? null : toContextError(error, doing);
           if (mapped !== null && mapped.code === 'AUTH') settle(mapped);
         }
@@ -260,8 +280,7 @@ export class RedisConnection {
   /** Drops a connection that does not answer; it is made again by itself. */
   reset(connection: ConnectionName, reason: string): void {
     const link = connection === 'commands' ? this.#commands : this.#subscriptions;
-    link.lastError = new Error(reason);
-    if (!this.#closed) link.client.disconnect(true);
+    if (!this.#closed) link.reset(reason);
   }
 
   /** Ends both connections; replies that are outstanding are waited for, up to one attempt's time. */

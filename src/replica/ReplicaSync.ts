@@ -110,12 +110,14 @@ export class ReplicaSync {
 
   #judge(replica: Replica, then: ReplicaState, now: VersionFacts | null, reason: 'reconnect' | 'heartbeat'): void {
     const same = now === null ? then.value === undefined : matches(then, now);
-    if (same && replica.loaded && replica.version >= replica.seenVersion) {
+    // what was created and removed again in between shows only in the log
+    const unseen = now === null && replica.watchers.size > 0;
+    if (same && !unseen && replica.loaded && replica.version >= replica.seenVersion) {
       if (replica.state === then && now !== null && now.expiresAt !== then.expiresAt) replica.touch(now.expiresAt);
       replica.live = this.#subscriptions.up;
       return;
     }
-    if (!replica.live) {
+    if (!replica.live || (same && unseen)) {
       void this.run(replica, reason);
       return;
     }

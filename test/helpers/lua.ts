@@ -89,6 +89,7 @@ export class LuaNamespace {
   readonly #ear: Redis;
   readonly #loaded = new Map<string, Promise<string>>();
   #heard: Published[] = [];
+  #stoppedAt: number | null = null;
 
   private constructor(url: string) {
     this.redis = new Redis(url, { retryStrategy: null });
@@ -125,8 +126,7 @@ export class LuaNamespace {
     const settings = `${logKeep} ${logBytes} ${keyframe} ${tombstone} ${grace} PUBLISH`;
     const keys = [...this.#writeKeys(id), this.of(id).old];
     const args = [document, patch?.text ?? '', `${header} ${settings}`, id, this.of(id).channel];
-    if (options.prelude === undefined) return this.run('commit', keys, args);
-    return this.runSource(withPrelude(scriptSource('commit'), options.prelude), keys, args);
+    return this.run('commit', keys, args, options.prelude);
   }
 
   delete(id: string, options: DeleteOptions = {}): Promise<Reply> {
@@ -151,7 +151,10 @@ export class LuaNamespace {
     return this.run('versions', keys, []);
   }
 
-  async run(name: string, keys: readonly string[], args: readonly (string | number | Buffer)[]): Promise<Reply> {
+  /** `prelude`: Lua that stands before the script's first statement. */
+  async run(name: string, keys: readonly string[], args: readonly (string | number | Buffer)[], prelude = ''): Promise<Reply> {
+    const before = this.#stoppedAt === null ? prelude : `${prelude}\n${stoppedClock(this.#stoppedAt)}`;
+    if (before !== '') return this.runSource(withPrelude(scriptSource(name), before), keys, args);
     return ((await this.runRaw(name, keys, args)) as Raw[]).map(text);
   }
 
@@ -166,6 +169,16 @@ export class LuaNamespace {
 
   async runSource(source: string, keys: readonly string[], args: readonly (string | number | Buffer)[]): Promise<Reply> {
     return ((await this.redis.callBuffer('EVAL', source, keys.length, ...keys, ...args)) as unknown as Raw[]).map(text);
+  }
+
+  /** For the scripts that are called meanwhile it is `at`, ms since the epoch. */
+  async when<T>(at: number, call: () => Promise<T>): Promise<T> {
+    this.#stoppedAt = at;
+    try {
+      return await call();
+    } finally {
+      this.#stoppedAt = null;
+    }
   }
 
   /** Redis's clock, ms. */
@@ -314,8 +327,20 @@ function pairsOf(info: unknown): [string, unknown][] {
   return info.flatMap((name, index): [string, unknown][] => (index % 2 === 0 ? [[String(name), info[index + 1]]] : []));
 }
 
+/** Shadows `redis` so that its clock stands. */
+function stoppedClock(at: number): string {
+  const time = `{ '${Math.floor(at / 1000)}', '${Math.round((at % 1000) * 1000)}' }`;
+  return `local running = redis
+local redis = setmetatable({
+  call = function(...)
+    if (...) == 'TIME' then return ${time} end
+    return running.call(...)
+  end,
+}, { __index = running })`;
+}
+
 /** Puts Lua after the `#!lua` line. */
-export function withPrelude(source: string, prelude: string): string {
+function withPrelude(source: string, prelude: string): string {
   const end = source.indexOf('\n') + 1;
   if (!source.startsWith('#!lua')) throw new Error('a script that writes begins with a #!lua line');
   return `${source.slice(0, end)}${prelude.trimEnd()}\n${source.slice(end)}`;

@@ -455,6 +455,7 @@ describe('replicas', () => {
         await waitFor(async () => ((await near.get<{ n: unknown }>('x'))?.value.n ?? '') === 'other', {
           what: 'the other content',
         });
+        await watched.count(1);
         expect(watched.last).to.deep.include({ kind: 'reset', version: 1, value: { n: 'other' } });
         expect((await near.get('x'))?.version).to.equal(1);
       });

@@ -57,7 +57,7 @@ const actions = (faults: fc.Arbitrary<Action>): fc.Arbitrary<Action[]> =>
     fc.oneof(
       { weight: 6, arbitrary: fc.record({ do: fc.constant('write' as const), id, form, edit: fc.nat(9) }) },
       { weight: 3, arbitrary: fc.record({ do: fc.constant('own write' as const), id, form, edit: fc.nat(9) }) },
-      { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('delete' as const, 'own delete' as const), id }) },
+      { weight: 3, arbitrary: fc.record({ do: fc.constantFrom('delete' as const, 'own delete' as const), id }) },
       { weight: 4, arbitrary: fc.record({ do: fc.constant('get' as const), id }) },
       { weight: 1, arbitrary: fc.record({ do: fc.constant('touch' as const), id, ttl: form.map(({ ttl }) => ttl) }) },
       { weight: 1, arbitrary: fc.record({ do: fc.constant('pass' as const), ms: fc.integer({ min: 1, max: 30 }) }) },

@@ -1,9 +1,12 @@
 /** Stores as the benchmarks open them: defaults, but for what the benchmark is about. */
-import { ContextStore, type StoreOptions } from '../../../src/index.js';
+import type { ContextStore, StoreOptions } from '../../../src/index.js';
 import { waitFor } from '../../../test/helpers/waitFor.js';
+import { built } from './built.js';
 
-export const openStore = (url: string, namespace: string, options: StoreOptions = {}): Promise<ContextStore> =>
-  ContextStore.connect({ redis: url, namespace, logger: false, ...options });
+export async function openStore(url: string, namespace: string, options: StoreOptions = {}): Promise<ContextStore> {
+  const { ContextStore: Store } = await built();
+  return Store.connect({ redis: url, namespace, logger: false, ...options });
+}
 
 /** Every read and every commit goes to Redis. */
 export const withoutReplicas = (url: string, namespace: string): Promise<ContextStore> =>
@@ -13,8 +16,9 @@ export const withoutReplicas = (url: string, namespace: string): Promise<Context
 export async function replicate(store: ContextStore, ids: readonly string[]): Promise<void> {
   await waitFor(
     async () => {
+      const { misses } = (await store.stats()).replicas;
       for (const id of ids) await store.get(id);
-      return (await store.stats()).replicas.live >= ids.length;
+      return (await store.stats()).replicas.misses === misses;
     },
     { what: `${ids.length} replicas`, limitMs: 30_000, everyMs: 20 },
   );

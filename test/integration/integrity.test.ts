@@ -1,0 +1,234 @@
+/** What is damaged in Redis or on the way is never given out: it is read again, told in full, and named check by check. */
+import { expect } from 'chai';
+import type { Redis } from 'ioredis';
+import type { ContextStore } from '../../src/index.js';
+import { RecordingLogger, record, refusal, untilReplica, useStores, Watched } from '../helpers/stores.js';
+import { waitFor } from '../helpers/waitFor.js';
+
+const PAD = 'p'.repeat(200);
+
+describe('integrity', () => {
+  const stores = useStores();
+
+  /** Changes fields of the stored context behind the stores' backs. */
+  async function damage(redis: Redis, store: ContextStore, id: string, fields: Record<string, string>): Promise<void> {
+    await redis.hset(store.keysOf(id).context, fields);
+  }
+
+  const DOCUMENT = '{"a":1,"list":["x"]}';
+  const damages: readonly (readonly [
+    name: string,
+    fields: Record<string, string>,
+    found: { expected: string; found: string },
+    failing: string[],
+  ])[] = [
+    ['one byte of the data', { data: '{"a":2,"list":["x"]}' }, { expected: '7e0c6f6d', found: '6f710514' }, ['sha1', 'crc32']],
+    [
+      'data that is shorter',
+      { data: '{"a":1,"list":["x"]' },
+      { expected: '20 bytes', found: '19 bytes' },
+      ['length', 'sha1', 'crc32', 'json'],
+    ],
+    ['another checksum', { crc: '00000000' }, { expected: '00000000', found: '7e0c6f6d' }, ['crc32', 'log']],
+    ['another length', { len: '21' }, { expected: '21 bytes', found: '20 bytes' }, ['length']],
+    ['a length that is none', { len: 'x' }, { expected: 'NaN bytes', found: '20 bytes' }, ['length']],
+    ['a version that is none', { v: 'x' }, { expected: 'a version', found: 'NaN' }, ['log']],
+  ];
+
+  for (const [name, fields, facts, failing] of damages) {
+    it(`${name}: read again once, then CORRUPT with an event and a line in the log`, async () => {
+      const proxy = await stores.proxy();
+      const logger = new RecordingLogger();
+      const reader = await stores.open({ redis: proxy.url, logger, shards: 3 });
+      const writer = await stores.open();
+      const redis = await stores.redis();
+      const events = record(reader, 'context:corrupt');
+      await writer.set('x', JSON.parse(DOCUMENT));
+      expect((await reader.verify('x'))?.ok).to.equal(true);
+      await damage(redis, reader, 'x', fields);
+
+      let reads = 0;
+      proxy.drop({
+        direction: 'up',
+        when: (chunk) => {
+          reads += chunk.toString('latin1').toLowerCase().split('hmget').length - 1;
+          return false;
+        },
+      });
+      const error = await refusal('CORRUPT', () => reader.get('x'));
+      expect(reads).to.equal(2);
+      const shard = Number(/\{lc:.*:(\d+)\}/.exec(reader.keysOf('x').context)?.[1]);
+      const where = { namespace: stores.namespace, shard, id: 'x', ...facts };
+      expect(error.details).to.deep.include(where);
+      expect(error.message).to.contain('x').and.contain(facts.expected).and.contain(facts.found);
+      expect(events).to.have.lengthOf(1);
+      expect(events[0]).to.deep.include({ id: 'x', where: 'read', bytes: (fields.data ?? DOCUMENT).length, ...facts });
+      const [line, ...others] = logger.at('error');
+      expect(others).to.deep.equal([]);
+      expect(line?.fields).to.deep.include({ ...where, where: 'read', instanceId: reader.instanceId });
+      expect(line?.fields).to.have.property('version');
+      if (fields.v === undefined) {
+        expect([error.details.version, events[0]?.version, line?.fields.version]).to.deep.equal([1, 1, 1]);
+      }
+
+      for (const call of [() => reader.getMany(['x']), () => reader.update('x', () => 1)]) await refusal('CORRUPT', call);
+      const report = await reader.verify('x');
+      expect(report?.ok).to.equal(false);
+      expect(report?.checks.map((check) => check.name)).to.deep.equal(['length', 'sha1', 'crc32', 'json', 'log']);
+      expect(report?.checks.filter(({ ok }) => !ok).map((check) => check.name)).to.deep.equal(failing);
+      for (const { ok, stored, computed } of report?.checks ?? []) expect(stored === computed).to.equal(ok);
+    });
+  }
+
+  it('what is damaged only once, on the way, is read again and nobody hears of it', async () => {
+    const proxy = await stores.proxy();
+    const logger = new RecordingLogger();
+    const [reader, writer] = [await stores.open({ redis: proxy.url, logger }), await stores.open()];
+    const events = record(reader, 'context:corrupt');
+    await writer.set('x', { text: 'damaged-here' });
+    const end = proxy.flip((chunk) => proxy.faults.flipped === 0 && chunk.indexOf('damaged-here'), 'down');
+    expect((await reader.get('x'))?.value).to.deep.equal({ text: 'damaged-here' });
+    end();
+    expect(proxy.faults.flipped).to.equal(1);
+    expect(events).to.deep.equal([]);
+    expect(logger.at('error')).to.deep.equal([]);
+  });
+
+  it('what is damaged on the way to Redis is not written, and sent again', async () => {
+    const proxy = await stores.proxy();
+    const [writer, reader] = [await stores.open({ redis: proxy.url }), await stores.open()];
+    const end = proxy.flip((chunk) => proxy.faults.flipped === 0 && chunk.indexOf('damaged-here'), 'up');
+    expect((await writer.set('x', { text: 'damaged-here' })).version).to.equal(1);
+    end();
+    expect(proxy.faults.flipped).to.equal(1);
+    expect((await reader.get('x'))?.value).to.deep.equal({ text: 'damaged-here' });
+    expect(await reader.history('x')).to.have.lengthOf(1);
+
+    const always = proxy.flip((chunk) => chunk.indexOf('damaged-here'), 'up');
+    const error = await refusal('CHECKSUM', () => writer.set('x', { text: 'always damaged-here' }));
+    expect(error.message).to.contain('nothing was written');
+    always();
+    expect((await reader.get('x', { fresh: true }))?.version).to.equal(1);
+  });
+
+  it('a damaged context can be written anew, and is well then', async () => {
+    const [store, other] = await stores.pair();
+    const redis = await stores.redis();
+    await store.set('x', JSON.parse(DOCUMENT));
+    await damage(redis, store, 'x', { data: 'rubbish' });
+    await refusal('CORRUPT', () => other.get('x'));
+    expect((await store.set('x', { new: true })).version).to.equal(2);
+    expect(await other.verify('x')).to.deep.include({ ok: true, version: 2 });
+    expect((await other.get('x'))?.value).to.deep.equal({ new: true });
+  });
+
+  it('others in the same getMany are no help: the damaged one is named', async () => {
+    const store = await stores.open();
+    const redis = await stores.redis();
+    for (const id of ['a', 'b', 'c']) await store.set(id, JSON.parse(DOCUMENT));
+    await damage(redis, store, 'b', { crc: 'ffffffff' });
+    expect((await refusal('CORRUPT', () => store.getMany(['a', 'b', 'c']))).details.id).to.equal('b');
+    expect(await store.getMany(['a', 'c'])).to.have.lengthOf(2);
+  });
+
+  describe('verify', () => {
+    it('says what it compared, and null where there is nothing', async () => {
+      const store = await stores.open();
+      const { checksum } = await store.set('x', JSON.parse(DOCUMENT));
+      const report = await store.verify('x');
+      expect(report).to.deep.include({ id: 'x', ok: true, version: 1, bytes: DOCUMENT.length });
+      const [history] = await store.history('x');
+      expect(Object.fromEntries((report?.checks ?? []).map(({ name, stored }) => [name, stored]))).to.deep.include({
+        length: '20',
+        crc32: checksum,
+        sha1: history?.sha1,
+      });
+      expect(await store.verify('none')).to.equal(null);
+    });
+
+    it('finds a log that says something else', async () => {
+      const store = await stores.open();
+      const redis = await stores.redis();
+      await store.set('x', 1);
+      await store.set('x', 2);
+      await redis.xdel(store.keysOf('x').log, '2-0');
+      const report = await store.verify('x');
+      expect(report?.checks.filter(({ ok }) => !ok).map(({ name }) => name)).to.deep.equal(['log']);
+      await redis.del(store.keysOf('x').log);
+      expect((await store.verify('x'))?.checks.find(({ name }) => name === 'log')?.computed).to.equal('no log');
+    });
+  });
+
+  describe('a damaged entry of the delta log', () => {
+    /** Puts an entry of the log back with other fields; ids in a stream only rise, so all are written anew. */
+    async function rewriteLog(
+      redis: Redis,
+      store: ContextStore,
+      id: string,
+      change: (version: number, fields: string[]) => string[],
+    ): Promise<void> {
+      const { log } = store.keysOf(id);
+      const entries = await redis.xrange(log, '-', '+');
+      await redis.del(log);
+      for (const [entryId, fields] of entries) {
+        await redis.xadd(log, entryId, ...change(Number.parseInt(entryId, 10), fields));
+      }
+    }
+
+    const changes: readonly (readonly [name: string, field: string, change: (value: string) => string])[] = [
+      ['a patch that leads elsewhere', 'frame', (frame) => frame.replace('"value":3', '"value":7')],
+      ['a patch that does not apply', 'frame', (frame) => frame.replace('/n', '/m')],
+      ['a patch that is no JSON', 'frame', (frame) => frame.slice(0, -1)],
+      ['another base', 'base', () => '00000000'],
+      ['another checksum', 'crc', () => '00000000'],
+    ];
+    for (const [name, field, change] of changes) {
+      it(`${name}: watchers get a reset instead of wrong data`, async () => {
+        const [store, other] = await stores.pair();
+        const redis = await stores.redis();
+        for (const n of [1, 2]) await store.set('x', { n, pad: PAD });
+        for (const n of [3, 4, 5]) await store.patch('x', [{ op: 'replace', path: '/n', value: n }]);
+        expect((await store.history('x')).map(({ kind, version }) => `${kind} ${version}`)).to.include('patch 3');
+        await rewriteLog(redis, store, 'x', (version, fields) =>
+          version !== 3
+            ? fields
+            : fields.map((value, index) => (fields[index - 1] === field && index % 2 === 1 ? change(value) : value)),
+        );
+        for (const from of [0, 2]) {
+          const watched = new Watched(other.watch('x', { fromVersion: from }));
+          await watched.version(5);
+          expect(watched.changes.map(({ version, value }) => [version, (value as { n: number }).n])).to.deep.equal(
+            watched.versions.map((version) => [version, version]),
+          );
+          expect(watched.kinds.at(-1)).to.equal('reset 5');
+          expect(watched.versions).to.not.include(3);
+        }
+        // what comes after the damage can be replayed, or is given whole
+        const later = new Watched(other.watch('x', { fromVersion: 4 }));
+        expect(((await later.version(5)).value as { n: number }).n).to.equal(5);
+      });
+    }
+
+    it('a replica that needs it takes the whole document', async () => {
+      const proxy = await stores.proxy();
+      const [near, writer] = [await stores.open({ redis: proxy.url }), await stores.open()];
+      const redis = await stores.redis();
+      const resyncs = record(near, 'context:resync');
+      await writer.set('x', { n: 1, pad: PAD });
+      await untilReplica(near, 'x');
+      const end = proxy.drop({ direction: 'down', when: (chunk) => chunk.includes('lc1 ') });
+      for (const n of [2, 3]) await writer.patch('x', [{ op: 'replace', path: '/n', value: n }]);
+      await waitFor(() => proxy.faults.dropped > 0, { what: 'the frames to be lost' });
+      await near.has('y');
+      end();
+      await rewriteLog(redis, writer, 'x', (version, fields) =>
+        version === 3 ? fields.map((value) => value.replace('"value":3', '"value":7')) : fields,
+      );
+      await writer.patch('x', [{ op: 'replace', path: '/n', value: 4 }]);
+      await waitFor(async () => (await near.get('x'))?.version === 4, { what: 'version 4' });
+      expect((await near.get('x'))?.value).to.deep.equal({ n: 4, pad: PAD });
+      await waitFor(() => resyncs.length > 0, { what: 'the resync' });
+      expect(resyncs[0]).to.deep.include({ id: 'x', reason: 'gap', from: 1, to: 4, full: true });
+    });
+  });
+});
