@@ -307,10 +307,18 @@ export class ContextCommands {
       ]),
     );
     const now = performance.now();
+    const verdicts = rows.map(([, , , , exp]) => {
+      const expiresAt = optional(exp);
+      return expiresAt === null ? 'live' : this.connection.clock.judge(expiresAt, now);
+    });
+    // so near to their expiry that only Redis's own clock can tell
+    const unsure = ids.filter((_, index) => verdicts[index] === 'unknown');
+    const facts = unsure.length === 0 ? [] : await this.versions(shard, unsure, deadline);
+    const gone = new Set(unsure.filter((_, index) => facts[index] === null));
     return ids.flatMap((id, index) => {
       const [version, checksum, bytes, at, exp] = rows[index] ?? [];
       const expiresAt = optional(exp);
-      if (!version || (expiresAt !== null && this.connection.clock.judge(expiresAt, now) === 'expired')) return [];
+      if (!version || verdicts[index] === 'expired' || gone.has(id)) return [];
       const memoryBytes = Number(sizes[index] ?? 0);
       return [
         {

@@ -217,7 +217,7 @@ export async function storedProblems(
     accounted += Number(size);
     if (exact) {
       const used = await Promise.all(
-        [`${tag}:c:${id}`, `${tag}:l:${id}`].map((key) => redis.memory('USAGE', key, 'SAMPLES', '0')),
+        [`${tag}:c:${id}`, `${tag}:l:${id}`].map((key) => redis.call('MEMORY', 'USAGE', key, 'SAMPLES', '0')),
       );
       equal('its account', Number(size), Number(used[0]) + Number(used[1]));
     }
@@ -230,7 +230,7 @@ export async function storedProblems(
     if ((await redis.pttl(`${tag}:l:${id}`)) < 0) problems.push(`${id} is gone, and its log stays for ever`);
   }
   for (const index of ['use', 'size', 'exp']) {
-    for (const id of await redis.zrange(`${tag}:${index}`, 0, -1)) {
+    for (const id of await redis.zrange(`${tag}:${index}`, '0', '-1')) {
       if (!contexts.has(id)) problems.push(`${id} is gone, and still in the index ${index}`);
     }
   }

@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { type AddressInfo, createServer, type Server } from 'node:net';
+import { type AddressInfo, createConnection, createServer, type Server } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
@@ -583,6 +583,37 @@ describe('connection (servers of its own)', function () {
       expect(proxy.faults.dropped).to.equal(1);
       expect(await other.get('x')).to.include({ value: 'lost-request', version: 1 });
       expect(await other.history('x')).to.have.lengthOf(1);
+    });
+
+    it('a request that arrives after its time, when others have written already, is not applied any more', async () => {
+      const proxy = await stores.proxy();
+      const near = await stores.open({ redis: proxy.url, attemptTimeout: 150 });
+      const other = await stores.open();
+      await other.set('x', 'before');
+      let late = Buffer.alloc(0);
+      const end = proxy.drop({
+        direction: 'up',
+        when: (chunk) => {
+          if (late.length > 0 || !chunk.includes('late-request')) return false;
+          late = Buffer.from(chunk);
+          return true;
+        },
+      });
+      expect((await settled(near.set('x', 'late-request'), 'set')).version).to.equal(2);
+      end();
+      await other.set('x', 'after');
+      // what the network held back is delivered now, by a connection that nobody listens to any more
+      const socket = createConnection(server.port, '127.0.0.1');
+      let reply = '';
+      socket.setEncoding('utf8').on('data', (text: string) => {
+        reply += text;
+      });
+      socket.write(late);
+      await waitFor(() => reply.includes('\r\n'), { what: 'the reply to the late request' });
+      socket.destroy();
+      expect(reply).to.contain('LATE');
+      expect(await other.get('x', { fresh: true })).to.include({ value: 'after', version: 3 });
+      expect(await other.history('x')).to.have.lengthOf(3);
     });
 
     it('while connections are cut all the time, every write that is acknowledged is there exactly once', async () => {

@@ -38,6 +38,24 @@ describe('events', () => {
     for (const { at } of committed) expect(at).to.be.within(before, await redisTime(redis));
   });
 
+  it('no frame is larger than the document, and none is a patch that is no smaller', async () => {
+    const store = await stores.open();
+    const committed = record(store, 'context:committed');
+    await store.set('x', {});
+    for (let n = 0; n < 40; n += 1) {
+      await store.update<Record<string, number>>('x', (draft) => {
+        draft[`k${n % 10}`] = n;
+        if (n % 9 === 8) for (const key of Object.keys(draft)) draft[key] = -n;
+      });
+    }
+    expect(committed).to.have.lengthOf(41);
+    for (const { kind, bytes, frameBytes } of committed) {
+      if (kind === 'full') expect(frameBytes).to.equal(bytes);
+      else expect(frameBytes).to.be.lessThan(bytes);
+    }
+    expect(new Set(committed.map(({ kind }) => kind))).to.deep.equal(new Set(['full', 'patch']));
+  });
+
   it('context:conflict for every conflict, with what was expected and found', async () => {
     const [store, other] = await stores.pair();
     const conflicts = record(store, 'context:conflict');

@@ -170,24 +170,24 @@ describe('watch', () => {
       await store.set('x', { n: 1, pad: 'p'.repeat(2_000) });
       const live = new Watched(other.watch('x', { fromVersion: 1 }));
       await untilReplica(other, 'x');
-      for (const n of range(2, 90)) {
+      for (const n of range(2, 150)) {
         await store.update<{ n: number }>('x', (draft) => {
           draft.n = n;
         });
       }
-      await live.version(90);
+      await live.version(150);
       expect(live.changes.every(({ kind }) => kind === 'patch')).to.equal(true);
-      expect((await other.stats()).frames).to.include({ full: 0, patch: 89 });
+      expect((await other.stats()).frames).to.include({ full: 0, patch: 149 });
 
       const fresh = await stores.open();
       for (const store of [fresh, other]) {
         for (const back of [60, 64]) {
-          const resumed = new Watched(store.watch('x', { fromVersion: 90 - back }));
-          await resumed.version(90);
-          expect(resumed.versions).to.deep.equal(range(91 - back, 90));
+          const resumed = new Watched(store.watch('x', { fromVersion: 150 - back }));
+          await resumed.version(150);
+          expect(resumed.versions).to.deep.equal(range(151 - back, 150));
           expect(resumed.changes.every(({ kind }) => kind === 'patch' || kind === 'full')).to.equal(true);
-          expect(resumed.changes.map(({ value }) => (value as { n: number }).n)).to.deep.equal(range(91 - back, 90));
-          expectPatchesLead(resumed.changes, { n: 90 - back, pad: 'p'.repeat(2_000) });
+          expect(resumed.changes.map(({ value }) => (value as { n: number }).n)).to.deep.equal(range(151 - back, 150));
+          expectPatchesLead(resumed.changes, { n: 150 - back, pad: 'p'.repeat(2_000) });
         }
       }
     });

@@ -3,10 +3,10 @@ import fc from 'fast-check';
 import type { Change } from '../../src/core/context.js';
 import type { JsonValue } from '../../src/core/json.js';
 import { applyPatch, type Patch } from '../../src/core/patch.js';
-import { absent, type ReplicaState } from '../../src/replica/state.js';
 import { ReplicaSet } from '../../src/replica/ReplicaSet.js';
-import type { Watcher } from '../../src/replica/Watcher.js';
 import type { ChangeStep } from '../../src/replica/state.js';
+import { absent, type ReplicaState } from '../../src/replica/state.js';
+import type { Watcher } from '../../src/replica/Watcher.js';
 import { type Mark, SimulatedRedis, type WriteForm } from './simulatedRedis.js';
 
 /** Entries of a log that is never trimmed. */

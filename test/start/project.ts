@@ -44,7 +44,7 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 if (process.env.DEMO_MS) setTimeout(() => process.exit(Number(process.env.DEMO_CODE ?? 0)), Number(process.env.DEMO_MS));
 `;
 
-/** A small project around this repository's scripts/, whose "demo" is {@link DEMO}. Its path has a space in it. */
+/** A small project around this repository's scripts/start, whose "demo" is {@link DEMO}. Its path has a space in it. */
 export class Project {
   readonly root = join(realpathSync(mkdtempSync(join(tmpdir(), 'lukhas-start-'))), 'a clone');
   readonly data = join(this.root, '.data');
@@ -57,7 +57,8 @@ export class Project {
     mkdirSync(join(this.root, 'src/cli'), { recursive: true });
     mkdirSync(join(this.root, 'dep'));
     mkdirSync(this.bin);
-    cpSync(join(REPOSITORY, 'scripts'), join(this.root, 'scripts'), { recursive: true });
+    for (const part of ['scripts/start', 'scripts/lib'])
+      cpSync(join(REPOSITORY, part), join(this.root, part), { recursive: true });
     this.write('dep/package.json', '{ "name": "dep", "version": "1.0.0" }');
     const dependencies = { dep: 'file:./dep' };
     this.write(

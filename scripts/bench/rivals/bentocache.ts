@@ -6,24 +6,34 @@
 import { BentoCache, bentostore } from 'bentocache';
 import { memoryDriver } from 'bentocache/drivers/memory';
 import { redisBusDriver, redisDriver } from 'bentocache/drivers/redis';
+import { Redis } from 'ioredis';
 import type { Conversation } from '../../../test/helpers/random.js';
+import { waitFor } from '../../../test/helpers/waitFor.js';
 import { edited } from '../lib/payloads.js';
 import type { Subject } from '../subjects/Subject.js';
+
+const STORE = 'bench';
 
 export async function openBentocache(url: string, namespace: string, serialize: boolean): Promise<Subject> {
   const { hostname, port } = new URL(url);
   const connection = { host: hostname, port: Number(port), enableAutoPipelining: true };
+  const redis = new Redis(url);
+  const listeners = async (): Promise<number> => Number((await redis.pubsub('NUMSUB', `bentocache.notifications:${STORE}`))[1]);
+  const before = await listeners();
   const bento = new BentoCache({
-    default: 'bench',
+    default: STORE,
     prefix: namespace,
     ttl: null,
     stores: {
-      bench: bentostore()
+      [STORE]: bentostore()
         .useL1Layer(memoryDriver({ maxItems: 10_000, serialize }))
         .useL2Layer(redisDriver({ connection }))
         .useBus(redisBusDriver({ connection })),
     },
   });
+  // it does not say when its bus listens, and fails where it is closed before
+  await waitFor(async () => (await listeners()) > before, { what: 'the bus of bentocache' });
+  await redis.quit();
   const subject: Subject = {
     get: (id) => bento.get({ key: id }),
     valueOf: (read) => read,

@@ -1,0 +1,65 @@
+import { expect } from 'chai';
+import { TcpProxy } from '../helpers/TcpProxy.js';
+import { type Instance, Rig } from './Rig.js';
+
+const INSTANCES = 3;
+
+describe('replies that are lost under a load of increments', function () {
+  this.timeout(90_000);
+  let rig: Rig;
+  let proxy: TcpProxy;
+  let instances: Instance[];
+  before(async () => {
+    rig = await Rig.start({ contexts: 1 });
+    proxy = await TcpProxy.start(rig.server.port);
+    instances = await rig.instances(INSTANCES, { redis: proxy.url });
+  });
+  after(async () => {
+    await proxy.close();
+    await rig.end();
+  });
+
+  const counter = async (): Promise<number> => {
+    const data = await rig.redis.hget(`{lc:${rig.namespace}:0}:c:${rig.ids[0]}`, 'data');
+    return data === null ? 0 : (JSON.parse(data) as { n: number }).n;
+  };
+
+  /** Some seconds of connections that break: anywhere, or after a write has gone to Redis and before its reply has come back. */
+  async function cutFor(ms: number): Promise<void> {
+    const end = performance.now() + ms;
+    while (performance.now() < end) {
+      if (rig.rng.chance(0.5)) proxy.cut();
+      else proxy.cutAfterNextUpstreamMatch('evalsha').catch(() => {});
+      await rig.pause(rig.rng.int(20, 120));
+    }
+  }
+
+  /** Increments that were acknowledged, and those that nobody knows of. */
+  async function count(timeoutMs: number): Promise<{ acknowledged: number; unknown: number; refused: string[] }> {
+    await rig.load(instances, { kind: 'counting', loops: 3, pauseMs: 4, timeoutMs });
+    await cutFor(4_000);
+    const tallies = await rig.stop(instances);
+    return {
+      acknowledged: tallies.reduce((sum, tally) => sum + tally.acknowledged, 0),
+      unknown: tallies.reduce((sum, tally) => sum + tally.unknown, 0),
+      refused: tallies.flatMap((tally) => Object.keys(tally.refused)),
+    };
+  }
+
+  it('with time to try again the counter is exactly what was acknowledged', async () => {
+    const { acknowledged, unknown, refused } = await count(20_000);
+    expect(refused).to.deep.equal([]);
+    expect(unknown).to.equal(0);
+    expect(acknowledged).to.be.above(50);
+    expect(await counter()).to.equal(acknowledged);
+  });
+
+  it('without it, at most what was said to be unknown comes to it, and nothing was applied twice', async () => {
+    const before = await counter();
+    const { acknowledged, unknown } = await count(60);
+    const added = (await counter()) - before;
+    expect(unknown).to.be.above(0);
+    expect(added).to.be.within(acknowledged, acknowledged + unknown);
+    await rig.finish([]);
+  });
+});
