@@ -79,4 +79,6 @@ try {
   process.exitCode = 1;
 } finally {
   await endAll();
+  // what a failed benchmark left open must not keep it alive
+  process.exit();
 }

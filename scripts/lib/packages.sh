@@ -49,6 +49,20 @@ install_redis() {
   return 1
 }
 
+# ensure_crc32: the command that docs/REDIS_CLI.md compares checksums with. Without it one test of that page fails, and says so.
+ensure_crc32() {
+  have crc32 && return 0
+  say 'The crc32 command was not found: installing it …'
+  if have apt-get && can_be_root; then
+    apt_install libarchive-zip-perl
+  elif have dnf && can_be_root; then
+    as_root dnf install -y -q perl-Archive-Zip
+  elif have apk && can_be_root; then
+    as_root apk add --quiet perl-archive-zip
+  fi >/dev/null 2>&1 || true
+  have crc32 || say 'It could not be installed (it comes with Archive::Zip for Perl); the test of docs/REDIS_CLI.md needs it.'
+}
+
 # last_words FILE: its last line that says something, for one sentence.
 last_words() {
   local words

@@ -31,7 +31,8 @@ export async function openBentocache(url: string, namespace: string, serialize: 
         .useBus(redisBusDriver({ connection })),
     },
   });
-  // it does not say when its bus listens, and fails where it is closed before
+  // its bus is made at the first use; it does not say when that listens, and fails where it is closed before
+  await bento.get({ key: 'absent' });
   await waitFor(async () => (await listeners()) > before, { what: 'the bus of bentocache' });
   await redis.quit();
   const subject: Subject = {
