@@ -118,7 +118,7 @@ type Operation = 'Read from Redis' | 'Write a document' | 'Small edit';
 async function redisCalls({ url, rounds, roundMs, quick }: Setting): Promise<Table> {
   const rows: (Record<string, Value> & { readonly operation: string })[] = [];
   for (const { label, bytes } of PAYLOADS) {
-    const count = quick ? 50 : 200;
+    const count = quick ? 50 : bytes > 50_000 ? 200 : 1_000;
     const first = documents(bytes, 1)[0] as Conversation;
     const versions = Array.from({ length: 8 }, (_, index) => edited(first, index));
     const ids = Array.from({ length: count }, (_, index) => `doc-${index}`);

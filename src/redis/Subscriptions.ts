@@ -23,8 +23,10 @@ export class Subscriptions {
   constructor(connection: RedisConnection, restored: () => void) {
     this.#connection = connection;
     this.#restored = restored;
-    connection.subscriber.on('messageBuffer', (channel: Buffer, message: Buffer) => {
-      this.#handlers.get(channel.toString())?.(message);
+    connection.subscriber.on('messageBuffer', (channel: unknown, message: unknown) => {
+      // one damaged byte of the protocol can make anything of a message, and of those after it
+      if (Buffer.isBuffer(channel) && Buffer.isBuffer(message)) this.#handlers.get(channel.toString())?.(message);
+      else this.#giveUp('a message was damaged on its way');
     });
     connection.subscriber.on('ready', () => void this.#restore());
     connection.subscriber.on('close', () => {
@@ -77,8 +79,16 @@ export class Subscriptions {
       await this.#send('ping', (client) => client.ping());
       return true;
     } catch {
+      // also where bytes come all the while: after a damaged length the rest is taken for one endless message
+      if (this.up) this.#giveUp('a ping was not answered');
       return false;
     }
+  }
+
+  /** Has the connection made anew, with all its channels. */
+  #giveUp(reason: string): void {
+    this.#confirmed = false;
+    this.#connection.reset('subscriptions', reason);
   }
 
   #send<T>(doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
@@ -98,9 +108,8 @@ export class Subscriptions {
       try {
         await this.#send('subscribe', (client) => client.subscribe(...missing));
       } catch (error) {
-        // without its channels the connection is of no use: made anew, they are all subscribed again
-        this.#confirmed = false;
-        this.#connection.reset('subscriptions', error instanceof Error ? error.message : String(error));
+        // without its channels it is of no use
+        this.#giveUp(error instanceof Error ? error.message : String(error));
         throw error;
       }
       // one that was given up meanwhile is unsubscribed by what was sent after it

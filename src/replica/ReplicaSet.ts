@@ -166,6 +166,12 @@ export class ReplicaSet {
     this.#store.resize(replica);
   }
 
+  /** A commit of this process of which only the version is known: older ones are not served after it. */
+  wrote(id: string, version: number): void {
+    const replica = this.#find(id);
+    if (replica !== undefined) replica.seenVersion = Math.max(replica.seenVersion, version);
+  }
+
   touched(id: string, version: number, expiresAt: number | null): void {
     const replica = this.#find(id);
     if (replica !== undefined && replica.version === version) replica.touch(expiresAt);

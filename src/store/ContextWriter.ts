@@ -217,7 +217,8 @@ export class ContextWriter {
     const { version, at, kind, frameBytes } = result;
     this.counters.commits += 1;
     // an attempt whose reply was lost did it: its expiry is not known for certain, so the frame or a comparison brings it
-    if (!result.repeated && this.#replicas.wants(id)) {
+    if (result.repeated) this.#replicas.wrote(id, version);
+    else if (this.#replicas.wants(id)) {
       const { value } = encoded;
       const state: ReplicaState = { version, crc, value, bytes: length, at, expiresAt: result.expiresAt };
       const step = {

@@ -160,6 +160,7 @@ export class Rig {
 
   /** Ends instances and server; safe to call whatever happened. */
   async end(): Promise<void> {
+    this.log.end();
     await Promise.all(this.#instances.map(({ process }) => process.kill()));
     await this.server.stop();
   }

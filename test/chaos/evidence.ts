@@ -56,9 +56,13 @@ export class LogCollector {
     this.#done = this.#follow();
   }
 
+  end(): void {
+    this.#running = false;
+  }
+
   /** Takes in what is there now, and ends. */
   async stop(): Promise<void> {
-    this.#running = false;
+    this.end();
     await this.#done;
     await this.#look();
   }

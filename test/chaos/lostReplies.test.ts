@@ -1,5 +1,9 @@
 import { expect } from 'chai';
+import { ContextStore } from '../../src/index.js';
+import { uniqueNamespace } from '../helpers/namespace.js';
+import { RedisServer } from '../helpers/RedisServer.js';
 import { TcpProxy } from '../helpers/TcpProxy.js';
+import { waitFor } from '../helpers/waitFor.js';
 import { type Instance, Rig } from './Rig.js';
 
 const INSTANCES = 3;
@@ -62,4 +66,66 @@ describe('replies that are lost under a load of increments', function () {
     expect(added).to.be.within(acknowledged, acknowledged + unknown);
     await rig.finish([]);
   });
+});
+
+describe('a write whose reply was lost, and its frame as well', function () {
+  this.timeout(30_000);
+  let server: RedisServer;
+  let proxy: TcpProxy;
+  let store: ContextStore;
+  let losing = false;
+
+  before(async () => {
+    server = await RedisServer.start({ appendOnly: true });
+    proxy = await TcpProxy.start(server.port);
+    proxy.drop({ direction: 'down', when: (chunk) => losing && chunk.includes('lc1 ') });
+    store = await ContextStore.connect({
+      redis: proxy.url,
+      namespace: uniqueNamespace('reply'),
+      heartbeat: '1h',
+      attemptTimeout: '200ms',
+      logger: false,
+    });
+  });
+  after(async () => {
+    await store.close();
+    await proxy.close();
+    await server.stop();
+  });
+  afterEach(() => {
+    losing = false;
+  });
+
+  type Write = (id: string) => Promise<{ readonly version: number } | null>;
+  const writes: readonly (readonly [name: string, write: Write])[] = [
+    ['set', (id) => store.set(id, { n: 1 })],
+    [
+      'update',
+      (id) =>
+        store.update<{ n: number }>(id, (draft) => {
+          draft.n = 1;
+        }),
+    ],
+    ['patch', (id) => store.patch(id, [{ op: 'replace', path: '/n', value: 1 }])],
+    ['delete', (id) => store.delete(id)],
+  ];
+  for (const [name, write] of writes) {
+    it(`${name}: is what its own process reads after it was acknowledged`, async () => {
+      const id = `own-${name}`;
+      await store.set(id, { n: 0 });
+      await waitFor(
+        async () => {
+          const { hits } = (await store.stats()).replicas;
+          await store.get(id);
+          return (await store.stats()).replicas.hits > hits;
+        },
+        { what: 'an answer from memory' },
+      );
+      losing = true;
+      const lost = proxy.cutAfterNextUpstreamMatch(`:c:${id}`);
+      expect((await write(id))?.version).to.equal(2);
+      await lost;
+      expect((await store.get(id))?.value ?? null).to.deep.equal(name === 'delete' ? null : { n: 1 });
+    });
+  }
 });

@@ -144,6 +144,20 @@ export class Watched {
   }
 }
 
+/**
+ * Watches from now on, and resolves when this `now` is settled: what another instance writes afterwards comes as a change. (The question
+ * for it went out before that of `has`, on the same connection.)
+ */
+export async function watchFromNow(
+  store: ContextStore,
+  id: string,
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<Watched> {
+  const watched = new Watched(store.watch(id, options));
+  await store.has(`${id}-none`);
+  return watched;
+}
+
 export interface LogLine {
   readonly level: 'debug' | 'info' | 'warn' | 'error';
   readonly fields: Readonly<Record<string, unknown>>;

@@ -12,7 +12,7 @@ import { Redis } from 'ioredis';
 import { ContextStore, type ErrorCode, isContextError } from '../../src/index.js';
 import { freePort } from '../helpers/ports.js';
 import { RedisServer, type RedisServerOptions } from '../helpers/RedisServer.js';
-import { RecordingLogger, record, refusal, untilReplica, useStores, Watched } from '../helpers/stores.js';
+import { RecordingLogger, record, refusal, untilReplica, useStores, Watched, watchFromNow } from '../helpers/stores.js';
 import { waitFor } from '../helpers/waitFor.js';
 
 /** Long past any timeout in these tests: a call that is still there then hangs. */
@@ -124,7 +124,7 @@ describe('connection (servers of its own)', function () {
       const options = { redis: server.urlFor('scoped', 'secret'), namespace: 'scoped-1', heartbeat: '50ms' };
       const store = await stores.open(options);
       const other = await stores.open(options);
-      const watched = new Watched(other.watch('x'));
+      const watched = await watchFromNow(other, 'x');
       await store.set('x', { a: 1 }, { ttl: '1h' });
       await store.update<{ a: number }>('x', (draft) => {
         draft.a = 2;
@@ -304,7 +304,7 @@ describe('connection (servers of its own)', function () {
       const other = await stores.open({ attemptTimeout, heartbeat: '100ms' });
       await store.set('x', 0);
       await untilReplica(other, 'x');
-      const watched = new Watched(other.watch('x'));
+      const watched = await watchFromNow(other, 'x');
       const downs = record(store, 'connection:down');
       await server.pause();
       const timeout = 300;
@@ -378,7 +378,7 @@ describe('connection (servers of its own)', function () {
       const near = await stores.open({ redis: proxy.url, attemptTimeout, heartbeat: '50ms' });
       const writer = await stores.open();
       await writer.set('x', 1);
-      const watched = new Watched(near.watch('x'));
+      const watched = await watchFromNow(near, 'x');
       await untilReplica(near, 'x');
       const downs = record(near, 'connection:down');
       // the second connection is the one for subscriptions: its frames are the only ones with these words
@@ -441,7 +441,7 @@ describe('connection (servers of its own)', function () {
         const downs = record(store, 'connection:down');
         await store.set('x', { n: 0 });
         await store.set('y', 'y', { ttl: '1h' });
-        const watched = new Watched(other.watch('x'));
+        const watched = await watchFromNow(other, 'x');
         await untilReplica(other, 'x');
         const acknowledged: number[] = [];
         let writing = true;
@@ -621,16 +621,13 @@ describe('connection (servers of its own)', function () {
       const near = await stores.open({ redis: proxy.url, attemptTimeout: 200, timeout: '20s' });
       const other = await stores.open();
       await other.set('x', []);
-      const cutting = setInterval(() => proxy.cut(), 25);
-      try {
-        for (let n = 0; n < 40; n += 1) {
-          const { value } = await near.update<number[]>('x', (draft) => {
-            draft.push(n);
-          });
-          expect(value).to.have.lengthOf(n + 1);
-        }
-      } finally {
-        clearInterval(cutting);
+      for (let n = 0; n < 40; n += 1) {
+        // before the request is on its way, while it is, or when the reply is
+        if (n % 3 === 0) setTimeout(() => proxy.cut(), (n / 3) % 4);
+        const { value } = await near.update<number[]>('x', (draft) => {
+          draft.push(n);
+        });
+        expect(value).to.have.lengthOf(n + 1);
       }
       expect(await other.get('x', { fresh: true })).to.deep.include({
         version: 41,

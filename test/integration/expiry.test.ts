@@ -1,7 +1,7 @@
 /** Expiry: by Redis's clock and no other, at once, for every reader. */
 import { expect } from 'chai';
 import type { ContextStore } from '../../src/index.js';
-import { record, redisTime, refusal, untilRedisTime, untilReplica, useStores, Watched } from '../helpers/stores.js';
+import { record, redisTime, refusal, untilRedisTime, untilReplica, useStores, Watched, watchFromNow } from '../helpers/stores.js';
 import { waitFor } from '../helpers/waitFor.js';
 
 /** Long enough for a replica to be made before, ms. */
@@ -123,9 +123,9 @@ describe('expiry', () => {
       expect((await reader.get('long'))?.value).to.equal(1);
       expect((await reader.get('long', { fresh: true }))?.value).to.equal(1);
       expect((await store.list({ prefix: 'long' })).items).to.have.lengthOf(1);
-      await waitFor(() => expired.length > 0, { what: 'the event' });
-      expect(expired[0]).to.include({ id: 'x', version: 1 });
-      expect(expired[0]?.at).to.be.within(Number(context?.expiresAt), (await redisTime(redis)) + 5);
+      const told = await waitFor(() => expired.find(({ id }) => id === 'x'), { what: 'the event' });
+      expect(told).to.include({ version: 1 });
+      expect(told.at).to.be.within(Number(context?.expiresAt), (await redisTime(redis)) + 5);
       expect((await store.set('x', 2)).version).to.equal(2);
       expect((await store.get('x'))?.updatedAt).to.be.at.most((await redisTime(redis)) + 1);
       // the stub was in force
@@ -139,7 +139,7 @@ describe('expiry', () => {
     const redis = await stores.redis();
     await store.set('x', 1, { ttl: TTL });
     await store.set('y', 1, { ttl: '1h' });
-    const watched = new Watched(reader.watch('x'));
+    const watched = await watchFromNow(reader, 'x');
     await untilReplica(reader, 'x');
     await untilReplica(reader, 'y');
     const first = (await reader.get('x'))?.expiresAt ?? 0;

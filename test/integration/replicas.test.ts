@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import type { Redis } from 'ioredis';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
 import type { ContextStore, JsonValue } from '../../src/index.js';
-import { record, refusal, untilReplica, useStores, Watched } from '../helpers/stores.js';
+import { record, refusal, untilReplica, useStores, Watched, watchFromNow } from '../helpers/stores.js';
 import type { TcpProxy } from '../helpers/TcpProxy.js';
 import { waitFor } from '../helpers/waitFor.js';
 
@@ -11,6 +11,22 @@ const PAD = 'p'.repeat(300);
 
 /** True for a chunk that carries a frame: nothing else that Redis sends has these words. */
 const isFrame = (chunk: Buffer): boolean => chunk.includes('lc1 ');
+
+/** True for a chunk of whole messages: half of one, lost, would take the sense of all that comes after it. */
+function areMessages(chunk: Buffer): boolean {
+  if (!isFrame(chunk)) return false;
+  const text = chunk.toString('latin1');
+  let at = 0;
+  while (at < text.length) {
+    const head = /^>3\r\n\$7\r\nmessage\r\n\$(\d+)\r\n/.exec(text.slice(at, at + 40));
+    if (head === null) return false;
+    at += head[0].length + Number(head[1]) + 2;
+    const length = /^\$(\d+)\r\n/.exec(text.slice(at, at + 16));
+    if (length === null) return false;
+    at += length[0].length + Number(length[1]) + 2;
+  }
+  return at === text.length;
+}
 
 /** Where a frame's own text begins in a chunk. */
 const frameStart = (chunk: Buffer): number => chunk.indexOf('lc1 ');
@@ -247,7 +263,7 @@ describe('replicas', () => {
       const end = proxy.drop({
         direction: 'down',
         when: (chunk) => {
-          if (!isFrame(chunk)) return false;
+          if (!areMessages(chunk)) return false;
           frames += 1;
           return frames % 5 === 0;
         },
@@ -319,7 +335,7 @@ describe('replicas', () => {
       const { proxy, near, writer } = await setUp();
       const resyncs = record(near, 'context:resync');
       await writer.set('x', { n: 1, pad: PAD });
-      const watched = new Watched(near.watch('x'));
+      const watched = await watchFromNow(near, 'x');
       await untilReplica(near, 'x');
       loseNextFrame(proxy);
       for (const n of [2, 3]) {
@@ -403,6 +419,34 @@ describe('replicas', () => {
       }
     });
 
+    it('damage that takes the sense of all that follows is noticed, though bytes keep coming', async () => {
+      const { proxy, near, writer } = await setUp({ heartbeat: '40ms', attemptTimeout: '150ms' });
+      const downs = record(near, 'connection:down');
+      await writer.set('x', { n: 0, pad: PAD });
+      const watched = new Watched(near.watch('x', { fromVersion: 1 }));
+      await untilReplica(near, 'x');
+      // the type of the message's text, `$`, becomes that of a map, `%`, with hundreds of members to come
+      const end = proxy.flip((chunk) => {
+        const start = frameStart(chunk);
+        return proxy.faults.flipped === 0 && start > 0 && chunk.lastIndexOf('$', start);
+      }, 'down');
+      let n = 0;
+      await waitFor(
+        async () => {
+          n += 1;
+          await writer.patch('x', [{ op: 'replace', path: '/n', value: n }]);
+          return downs.some(({ connection }) => connection === 'subscriptions');
+        },
+        { what: 'the damage to be noticed', everyMs: 10 },
+      );
+      end();
+      expect(proxy.faults.flipped).to.equal(1);
+      await watched.version(n + 1);
+      expect(watched.versions).to.deep.equal(Array.from({ length: n }, (_, index) => index + 2));
+      await writer.patch('x', [{ op: 'replace', path: '/n', value: 'end' }]);
+      await watched.version(n + 2);
+    });
+
     describe('a frame that was made from another content of the same version', () => {
       /** What a failover leaves that has lost commits: the same version, with other content, in the context and in its log. */
       async function rewrite(redis: Redis, store: ContextStore, id: string, version: number, value: JsonValue): Promise<void> {
@@ -449,7 +493,7 @@ describe('replicas', () => {
       it('and without a frame the heartbeat finds that the same version has another checksum', async () => {
         const { near, writer, redis } = await setUp({ heartbeat: '40ms' });
         await writer.set('x', { n: 1 });
-        const watched = new Watched(near.watch('x'));
+        const watched = await watchFromNow(near, 'x');
         await untilReplica(near, 'x');
         await rewrite(redis, near, 'x', 1, { n: 'other' });
         await waitFor(async () => ((await near.get<{ n: unknown }>('x'))?.value.n ?? '') === 'other', {
@@ -463,7 +507,7 @@ describe('replicas', () => {
       it('and a replica whose versions Redis has lost goes back to what Redis has', async () => {
         const { near, writer, redis } = await setUp({ heartbeat: '40ms' });
         for (let n = 1; n <= 5; n += 1) await writer.set('x', { n });
-        const watched = new Watched(near.watch('x'));
+        const watched = await watchFromNow(near, 'x');
         await untilReplica(near, 'x');
         await rewrite(redis, near, 'x', 3, { n: 3 });
         await watched.version(3);

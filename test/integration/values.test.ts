@@ -1,7 +1,7 @@
 /** What a context can hold: it comes out of every door as it went in, to the byte; what JSON cannot hold is refused by name. */
 import { expect } from 'chai';
 import type { ContextStore, JsonValue } from '../../src/index.js';
-import { refusal, unfrozen, untilReplica, useStores, Watched } from '../helpers/stores.js';
+import { refusal, unfrozen, untilReplica, useStores, Watched, watchFromNow } from '../helpers/stores.js';
 
 /** Keys that objects inherit, or that pointers escape. */
 const KEYS =
@@ -133,7 +133,7 @@ describe('values', () => {
 
     it('survives an update of its object, of its own value and of its neighbours', async () => {
       const [writer, reader] = await stores.pair();
-      const watched = new Watched(reader.watch('u'));
+      const watched = await watchFromNow(reader, 'u');
       await writer.set('u', parse('{"__proto__":{"n":1,"list":[]},"in":{"__proto__":{"n":2},"x":1},"list":[{"__proto__":3}]}'));
       type Draft = { [PROTO]: { n: number; list: string[] }; in: { x: number; [key: string]: unknown }; list: { y: number }[] };
       await writer.update<Draft>('u', (draft) => {
@@ -152,7 +152,7 @@ describe('values', () => {
 
     it('comes and goes by update and by patch', async () => {
       const [writer, reader] = await stores.pair();
-      const watched = new Watched(reader.watch('u'));
+      const watched = await watchFromNow(reader, 'u');
       await writer.set('u', { child: {}, pad: 'p'.repeat(100) });
       await writer.update<{ child: unknown }>('u', (draft) => {
         draft.child = parse('{"__proto__":{"polluted":1}}');
@@ -273,7 +273,7 @@ describe('values', () => {
     it('8 MiB where that is configured, and not a byte more', async () => {
       const [writer, reader] = await stores.pair({ limits: { contextBytes: '8mb' } });
       const most = 8 * 1024 * 1024;
-      const watched = new Watched(reader.watch('x'));
+      const watched = await watchFromNow(reader, 'x');
       await writer.set('x', 'a'.repeat(most - 2));
       expect((await watched.version(1)).value).to.equal('a'.repeat(most - 2));
       expect((await reader.get('x'))?.value).to.equal('a'.repeat(most - 2));
@@ -346,7 +346,7 @@ describe('values', () => {
         expect((await each.get('x'))?.value).to.deep.equal({ list: [{ n: 1 }], o: { a: 1 } });
       }
 
-      const watched = new Watched(reader.watch('x'));
+      const watched = await watchFromNow(reader, 'x');
       const added = { deep: { n: 1 } };
       await store.patch('x', [{ op: 'add', path: '/added', value: added }]);
       const initial = { list: [] as number[] };
@@ -401,7 +401,7 @@ describe('values', () => {
       const [writer, reader] = await stores.pair({ values: 'copy' });
       await writer.set('x', JSON.parse('{"list":[{"n":1}],"__proto__":{"a":1}}'));
       const text = '{"list":[{"n":1}],"__proto__":{"a":1}}';
-      const watched = new Watched(reader.watch('x'));
+      const watched = await watchFromNow(reader, 'x');
       await untilReplica(reader, 'x');
       for (const fresh of [false, true, false]) {
         const context = await reader.get<{ list: { n: number }[] }>('x', { fresh });

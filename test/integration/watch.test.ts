@@ -2,7 +2,7 @@
 import { expect } from 'chai';
 import { applyPatch, type Patch } from '../../src/core/patch.js';
 import { type Change, type ContextStore, isContextError, type JsonValue } from '../../src/index.js';
-import { record, redisTime, refusal, untilReplica, useStores, Watched } from '../helpers/stores.js';
+import { record, redisTime, refusal, untilReplica, useStores, Watched, watchFromNow } from '../helpers/stores.js';
 import { waitFor } from '../helpers/waitFor.js';
 
 const increment = (n: unknown): number => Number(n) + 1;
@@ -31,7 +31,7 @@ describe('watch', () => {
     const before = await redisTime(redis);
     await store.set('x', { list: [0], pad: 'p'.repeat(100) });
     const watched = new Watched(store.watch('x'));
-    const foreign = new Watched(other.watch('x'));
+    const foreign = await watchFromNow(other, 'x');
     await untilReplica(other, 'x');
     const results = [
       await store.update<{ list: number[] }>('x', (draft) => {
@@ -39,7 +39,8 @@ describe('watch', () => {
       }),
       await other.patch('x', [{ op: 'add', path: '/list/0', value: -1 }]),
       await store.set('x', { list: ['new'], other: 'o'.repeat(60) }),
-      await other.set('x', { list: ['new'], other: 'o'.repeat(60), more: true }),
+      // a patch can only be made from what is there
+      (await foreign.version(4)) && (await other.set('x', { list: ['new'], other: 'o'.repeat(60), more: true })),
     ];
     for (const each of [watched, foreign]) {
       const changes = await each.count(4);
@@ -116,7 +117,7 @@ describe('watch', () => {
       const [store, other] = await stores.pair();
       await store.set('x', 1);
       await store.delete('x');
-      const watched = new Watched(other.watch('x'));
+      const watched = await watchFromNow(other, 'x');
       await store.set('x', 3);
       await watched.version(3);
       expect(watched.kinds).to.deep.equal(['full 3']);
@@ -248,6 +249,7 @@ describe('watch', () => {
     const listeners = async (): Promise<unknown> => (await redis.pubsub('NUMSUB', channel))[1];
     const iterator = other.watch('x');
     const first = new Watched(iterator);
+    await other.has('none');
     const second = new Watched(other.watch('x', { fromVersion: 0 }));
     await store.set('x', 1);
     await Promise.all([first.version(2), second.version(2)]);
@@ -306,7 +308,7 @@ describe('watch', () => {
       const [store, other] = await stores.pair();
       const redis = await stores.redis();
       const aborter = new AbortController();
-      const watched = new Watched(other.watch('x', { signal: aborter.signal }));
+      const watched = await watchFromNow(other, 'x', { signal: aborter.signal });
       await store.set('x', 1);
       await watched.version(1);
       aborter.abort();
@@ -326,7 +328,7 @@ describe('watch', () => {
       const { channel } = other.keysOf('x');
       const listeners = async (): Promise<number> => Number((await redis.pubsub('NUMSUB', channel))[1]);
       await store.set('x', 1);
-      const still = new Watched(other.watch('x'));
+      const still = await watchFromNow(other, 'x');
       const seen: number[] = [];
       const loop = (async () => {
         for await (const { version } of other.watch('x', { fromVersion: 0 })) {
@@ -412,7 +414,7 @@ describe('watch', () => {
     const other = await stores.open({ redis: proxy.url });
     const store = await stores.open();
     await store.set('x', 0);
-    const watched = new Watched(other.watch('x'));
+    const watched = await watchFromNow(other, 'x');
     await store.update('x', increment);
     await watched.version(2);
     proxy.refuse(true);
