@@ -88,7 +88,7 @@ end
 if stored_version and not live then
   local keys = { context = context, log = log, exp = exp_index, use = use_index, size = size_index, mem = mem }
   remove_context(keys, id, stored_version .. '-1', 'expired', now, '-', by, tombstone)
-  redis.call(publish, channel, removal_frame('expired', stored_version, stored_version, stored[2], now, '-', by))
+  redis.call(publish, channel, removal_frame('expired', stored_version, stored_version, stored[2] or '-', now, '-', by))
 end
 local next_version = (stored_version or log_last_version(log)) + 1
 local base_crc = live and stored[2] or '-'
@@ -182,7 +182,8 @@ if aside or not live then
   -- a hash table that has just grown keeps two tables and moves a bucket with each look: bytes that the next reads would make wrong
   redis.call('HMGET', context, 'v', 'crc', 'sha', 'len', 'at', 'by', 'op', 'kf')
 end
-local log_limit = math.max(tonumber(log_bytes), 2 * bytes)
+-- two whole documents that patches build on, and as much again
+local log_limit = math.max(tonumber(log_bytes), 3 * bytes)
 local log_used = redis.call('MEMORY', 'USAGE', log, 'SAMPLES', 0)
 while log_used > log_limit and kept > 1 do
   kept = math.max(1, math.floor(math.min(kept, redis.call('XLEN', log)) / 2))
@@ -202,7 +203,7 @@ if accounted ~= used then
   end
 end
 -- to the second: of several commits within one, the first counts
-if not live or math.floor(now / 1000) ~= math.floor(tonumber(stored[5]) / 1000) then
+if not live or math.floor(now / 1000) ~= math.floor((tonumber(stored[5]) or 0) / 1000) then
   redis.call('ZADD', use_index, now, id)
 end
 local announced = (kind == 'full' and bytes > 4096) and 'follows' or kind

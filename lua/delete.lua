@@ -56,5 +56,5 @@ end
 
 local removed = math.max(version, log_last_version(log)) + 1
 remove_context(keys, id, removed .. '-0', 'deleted', now, op, by, tombstone)
-redis.call(publish, channel, removal_frame('deleted', removed, version, stored[2], now, op, by))
+redis.call(publish, channel, removal_frame('deleted', removed, version, stored[2] or '-', now, op, by))
 return { 'DELETED', removed, now }

@@ -50,6 +50,6 @@ if accounted and grown ~= 0 then
   redis.call('HINCRBY', mem, 'bytes', grown)
 end
 redis.call('ZADD', use_index, now, id)
-redis.call(publish, channel, string.format('lc1 touch %d %s - 0 %d %s %d %s %s %s\n', version, stored[2], version, stored[2], now,
+redis.call(publish, channel, string.format('lc1 touch %d %s - 0 %d %s %d %s %s %s\n', version, (stored[2] or '-'), version, (stored[2] or '-'), now,
   exp or '-', op, by))
 return { 'TOUCHED', version, exp or 0 }

@@ -2,7 +2,9 @@
  * What can be asked of Redis about contexts: one method, one round trip. Replies become typed values here; nothing above this layer
  * knows a key, a field or a status word. What a reply means for a caller is decided above.
  */
-import { ContextError } from '../core/errors.js';
+
+import type { Redis } from 'ioredis';
+import { ContextError, isContextError } from '../core/errors.js';
 import { type ContextKeys, contextKey, type Keys, type ShardKeys } from './keys.js';
 import type { Argument, Deadline, RedisConnection } from './RedisConnection.js';
 import { writeWithRetries } from './writeRetries.js';
@@ -97,8 +99,10 @@ export interface Settings {
   readonly tombstoneMs: number;
 }
 
+/** Pause before a question is asked a third time, ms. */
+const ASK_AGAIN_MS = 20;
 /** The log holds a whole document at least every so many versions, so that what it keeps can be replayed. */
-const KEYFRAME_EVERY = 32;
+const KEYFRAME_EVERY = 64;
 /** Redis itself removes an expired context this long after its time, if nobody has: a net behind the sweep, ms. */
 const GRACE_MS = 60_000;
 const PUBLISH = 'PUBLISH';
@@ -221,15 +225,34 @@ export class ContextCommands {
     return reply[0] === 'TOUCHED' ? { version: Number(reply[1]), expiresAt: optional(reply[2]) } : null;
   }
 
+  /** A question changes nothing: it is asked again until its time is over when the connection is lost or Redis is busy. */
+  async #ask<T>(deadline: Deadline, ask: () => Promise<T>): Promise<T> {
+    for (let tries = 0; ; tries += 1) {
+      try {
+        return await ask();
+      } catch (error) {
+        const again =
+          isContextError(error) && (error.code === 'CONNECTION' || error.code === 'TIMEOUT' || error.code === 'REDIS_BUSY');
+        if (!again || performance.now() >= deadline.at || deadline.signal?.aborted === true) throw error;
+        if (tries > 0) await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+        await this.connection.ready(deadline, 'read');
+      }
+    }
+  }
+
+  #asked<T>(deadline: Deadline, doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
+    return this.#ask(deadline, () => this.connection.attempt(deadline, doing, run));
+  }
+
   /** The fields of a context; the caller judges its expiry. */
   async read(id: string, deadline: Deadline): Promise<StoredContext | null> {
     const key = contextKey(this.keys.shardOf(id), id);
-    return storedContext(await this.connection.attempt(deadline, 'read', (client) => client.hmgetBuffer(key, ...READ_FIELDS)));
+    return storedContext(await this.#asked(deadline, 'read', (client) => client.hmgetBuffer(key, ...READ_FIELDS)));
   }
 
   /** Several in one round trip, in the order of the ids. */
   async readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
-    const rows = await this.connection.attempt(deadline, 'read', (client) =>
+    const rows = await this.#asked(deadline, 'read', (client) =>
       Promise.all(ids.map((id) => client.hmgetBuffer(contextKey(this.keys.shardOf(id), id), ...READ_FIELDS))),
     );
     return rows.map(storedContext);
@@ -245,12 +268,8 @@ export class ContextCommands {
   /** Whether it exists, and what it is at: no document travels. */
   async versions(shard: ShardKeys, ids: readonly string[], deadline: Deadline): Promise<(VersionFacts | null)[]> {
     const sentAt = performance.now();
-    const reply = await this.connection.runScript<ScriptReply>(
-      deadline,
-      'versions',
-      ids.map((id) => contextKey(shard, id)),
-      [],
-    );
+    const keys = ids.map((id) => contextKey(shard, id));
+    const reply = await this.#ask(deadline, () => this.connection.runScript<ScriptReply>(deadline, 'versions', keys, []));
     this.connection.clock.observe(sentAt, performance.now(), Number(reply[1]));
     return ids.map((_, index) => {
       const at = 2 + 3 * index;
@@ -269,17 +288,17 @@ export class ContextCommands {
   async logAfter(id: string, after: number, limit: number, deadline: Deadline): Promise<LogEntry[]> {
     const { log } = this.keys.of(id);
     const start = after === 0 ? '-' : `(${after}-0`;
-    return (
-      await this.connection.attempt(deadline, 'read the log', (client) => client.xrangeBuffer(log, start, '+', 'COUNT', limit))
-    ).map(logEntry);
+    return (await this.#asked(deadline, 'read the log', (client) => client.xrangeBuffer(log, start, '+', 'COUNT', limit))).map(
+      logEntry,
+    );
   }
 
   /** The newest log entries, newest first. */
   async logTail(id: string, limit: number, deadline: Deadline): Promise<LogEntry[]> {
     const { log } = this.keys.of(id);
-    return (
-      await this.connection.attempt(deadline, 'read the log', (client) => client.xrevrangeBuffer(log, '+', '-', 'COUNT', limit))
-    ).map(logEntry);
+    return (await this.#asked(deadline, 'read the log', (client) => client.xrevrangeBuffer(log, '+', '-', 'COUNT', limit))).map(
+      logEntry,
+    );
   }
 
   /** A page of a shard's ids in no order; a cursor of '0' begins, and ends. */
@@ -291,7 +310,7 @@ export class ContextCommands {
     deadline: Deadline,
   ): Promise<{ cursor: string; ids: string[] }> {
     const match = `${prefix.replace(/[\\*?[\]^-]/g, '\\$&')}*`;
-    const [next, pairs] = await this.connection.attempt(deadline, 'list', (client) =>
+    const [next, pairs] = await this.#asked(deadline, 'list', (client) =>
       client.zscan(shard.use, cursor, 'MATCH', match, 'COUNT', count),
     );
     return { cursor: next, ids: pairs.filter((_, index) => index % 2 === 0) };
@@ -300,7 +319,7 @@ export class ContextCommands {
   /** Everything of contexts but their bytes, with their accounted memory; those that are gone or expired are left out. */
   async summaries(shard: ShardKeys, ids: readonly string[], deadline: Deadline): Promise<Summary[]> {
     if (ids.length === 0) return [];
-    const [sizes, rows] = await this.connection.attempt(deadline, 'list', (client) =>
+    const [sizes, rows] = await this.#asked(deadline, 'list', (client) =>
       Promise.all([
         client.zmscore(shard.size, ...ids),
         Promise.all(ids.map((id) => client.hmget(contextKey(shard, id), 'v', 'crc', 'len', 'at', 'exp'))),
@@ -337,7 +356,7 @@ export class ContextCommands {
   /** All fields of a context as they are. */
   async raw(id: string, deadline: Deadline): Promise<Record<string, Buffer> | null> {
     const key = contextKey(this.keys.shardOf(id), id);
-    const fields = await this.connection.attempt(deadline, 'read', (client) => client.hgetallBuffer(key));
+    const fields = await this.#asked(deadline, 'read', (client) => client.hgetallBuffer(key));
     return Object.keys(fields).length === 0 ? null : fields;
   }
 
@@ -363,7 +382,7 @@ export class ContextCommands {
 
   /** The accounts of a shard, and what its own indexes take. */
   async accounts(shard: ShardKeys, deadline: Deadline): Promise<{ contexts: number; bytes: number; indexBytes: number }> {
-    return this.connection.attempt(deadline, 'read the accounts', async (client) => {
+    return this.#asked(deadline, 'read the accounts', async (client) => {
       const [mem, ...indexes] = await Promise.all([
         client.hmget(shard.mem, 'contexts', 'bytes'),
         ...[shard.exp, shard.use, shard.size, shard.mem].map((key) => client.memory('USAGE', key)),

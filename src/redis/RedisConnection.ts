@@ -8,6 +8,7 @@
 import { Redis, type RedisOptions } from 'ioredis';
 import { ContextError, isContextError } from '../core/errors.js';
 import { RedisClock } from '../core/RedisClock.js';
+import { onAbort } from './abortFan.js';
 import { DeadlineWatch } from './DeadlineWatch.js';
 import { isNoScript, toContextError } from './redisErrors.js';
 import { type ScriptName, script } from './scripts.js';
@@ -57,11 +58,41 @@ function clientOptions(options: ConnectionOptions, name: ConnectionName): Client
     enableAutoPipelining: name === 'commands',
     connectTimeout: Math.max(options.attemptTimeoutMs, 500),
     keepAlive: 10_000,
+    // time is kept here, where it is known what a late reply means
+    commandTimeout: undefined,
+    socketTimeout: undefined,
     // how long ioredis keeps a timer after `disconnect` on a stream that has closed already
     disconnectTimeout: 100,
     retryStrategy: (attempt) =>
       Math.round(Math.min(RECONNECT_MAX_MS, 20 * 2 ** Math.min(attempt, 6)) * (0.75 + Math.random() / 2)),
   };
+}
+
+/** The options of a client that another copy or version of ioredis made, or undefined where it is no client. */
+function optionsOf(target: object): ClientOptions | undefined {
+  const { duplicate, options } = target as { duplicate?: unknown; options?: unknown };
+  return typeof duplicate === 'function' && typeof options === 'object' && options !== null
+    ? (options as ClientOptions)
+    : undefined;
+}
+
+/** @throws ContextError `INVALID_OPTION` where it does not say which one server is meant: guessing would write to a wrong one */
+export function checkTarget(target: RedisTarget): void {
+  if (typeof target === 'string') {
+    if (/^(rediss?|unix):\/\/|^\//.test(target)) return;
+    throw new ContextError('INVALID_OPTION', `redis is ${JSON.stringify(target)}: a URL begins with redis:// or rediss://`);
+  }
+  const options: object = optionsOf(target) ?? target;
+  const clustered =
+    (target as { isCluster?: unknown }).isCluster === true ||
+    ['cluster', 'startupNodes'].some((name) => Object.hasOwn(target, name));
+  if (clustered)
+    throw new ContextError('INVALID_OPTION', 'redis names a Redis Cluster: one server (or a Sentinel group) is needed');
+  if (['host', 'port', 'path', 'sentinels'].some((name) => name in options)) return;
+  throw new ContextError(
+    'INVALID_OPTION',
+    `redis has none of host, port, path and sentinels (it has ${Object.keys(target).join(', ') || 'nothing'})`,
+  );
 }
 
 function makeClient(options: ConnectionOptions, name: ConnectionName): Redis {
@@ -70,7 +101,8 @@ function makeClient(options: ConnectionOptions, name: ConnectionName): Redis {
   if (typeof target === 'string') return new Redis(target, ours);
   // a prefix would come between a key and its hash tag
   const plain = { ...ours, keyPrefix: '' };
-  return target instanceof Redis ? target.duplicate(plain) : new Redis({ ...target, ...plain });
+  if (target instanceof Redis) return target.duplicate(plain);
+  return new Redis({ ...(optionsOf(target) ?? target), ...plain });
 }
 
 /** One ioredis client with what is known of its health. */
@@ -200,10 +232,11 @@ export class RedisConnection {
     if (link.up) return;
     await new Promise<void>((resolve, reject) => {
       const { signal } = deadline;
+      let offAbort = (): void => {};
       const settle = (error?: ContextError): void => {
         clearTimeout(timer);
         this.#waiting.delete(check);
-        signal?.removeEventListener('abort', check);
+        offAbort();
         if (error === undefined) resolve();
         else reject(error);
       };
@@ -217,8 +250,8 @@ export class RedisConnection {
         }
       };
       const timer = setTimeout(() => settle(this.#unreachable(deadline, doing)), Math.max(0, deadline.at - performance.now()));
-      signal?.addEventListener('abort', check, { once: true });
       this.#waiting.add(check);
+      offAbort = onAbort(signal, check);
       check();
     });
   }
@@ -234,6 +267,7 @@ export class RedisConnection {
    */
   attempt<T>(deadline: Deadline, doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
     const link = this.#commands;
+    if (deadline.at <= performance.now()) return Promise.reject(this.#ended(deadline, doing));
     if (link.up) return this.#bounded(link, deadline, doing, run(link.client));
     return this.ready(deadline, doing).then(() => this.#bounded(link, deadline, doing, run(link.client)));
   }
@@ -277,6 +311,12 @@ export class RedisConnection {
     this.clock.observe(sentAt, performance.now(), Number(seconds) * 1000 + Math.floor(Number(micros) / 1000));
   }
 
+  /** Makes both connections anew: the server they lead to is not the one to talk to any more. */
+  moveOn(reason: string): void {
+    this.reset('commands', reason);
+    this.reset('subscriptions', reason);
+  }
+
   /** Drops a connection that does not answer; it is made again by itself. */
   reset(connection: ConnectionName, reason: string): void {
     const link = connection === 'commands' ? this.#commands : this.#subscriptions;
@@ -307,32 +347,23 @@ export class RedisConnection {
   /** Waits for something of the caller's own no longer than the call may take; what is waited for goes on. */
   within<T>(deadline: Deadline, doing: string, work: Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const { signal } = deadline;
-      const watched = this.#watch.add(deadline.at, () => {
-        signal?.removeEventListener('abort', abort);
-        reject(this.#ended(deadline, doing));
+      const ended = (): void => reject(this.#ended(deadline, doing));
+      const watched = this.#watch.add(deadline.at, ended);
+      const offAbort = onAbort(deadline.signal, ended);
+      work.then(resolve, reject).finally(() => {
+        this.#watch.delete(watched);
+        offAbort();
       });
-      const done = (): void => {
-        this.#watch.delete(watched);
-        signal?.removeEventListener('abort', abort);
-      };
-      const abort = (): void => {
-        this.#watch.delete(watched);
-        reject(this.#ended(deadline, doing));
-      };
-      signal?.addEventListener('abort', abort, { once: true });
-      work.then(resolve, reject).finally(done);
     });
   }
 
   #bounded<T>(link: Link, deadline: Deadline, doing: string, reply: Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const { signal } = deadline;
       const now = performance.now();
       const left = Math.min(this.#options.attemptTimeoutMs, deadline.at - now);
       link.asked(now);
       const watched = this.#watch.add(now + left, () => {
-        signal?.removeEventListener('abort', abort);
+        offAbort();
         // silent for as long as an attempt may take, however short this one was: the connection hangs
         const silentMs = Math.ceil(link.silentMs(performance.now()));
         if (silentMs >= this.#options.attemptTimeoutMs) {
@@ -340,20 +371,19 @@ export class RedisConnection {
         }
         reject(new ContextError('TIMEOUT', `${doing}: Redis did not answer within ${Math.round(left)} ms`));
       });
-      const abort = (): void => {
+      const offAbort = onAbort(deadline.signal, () => {
         this.#watch.delete(watched);
         reject(this.#ended(deadline, doing));
-      };
-      signal?.addEventListener('abort', abort, { once: true });
+      });
       reply.then(
         (value) => {
           this.#watch.delete(watched);
-          signal?.removeEventListener('abort', abort);
+          offAbort();
           resolve(value);
         },
         (error: unknown) => {
           this.#watch.delete(watched);
-          signal?.removeEventListener('abort', abort);
+          offAbort();
           reject(toContextError(error, doing));
         },
       );

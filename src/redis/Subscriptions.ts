@@ -17,6 +17,8 @@ export class Subscriptions {
   #confirmed = false;
   #flush: Promise<void> | null = null;
   #removed: string[] = [];
+  /** Monotonic time of the last question that the connection has answered: all that was published before it has arrived. */
+  #provenAt = Number.NEGATIVE_INFINITY;
   /** Channels confirmed on the present connection. */
   #active = new Set<string>();
 
@@ -32,12 +34,20 @@ export class Subscriptions {
     connection.subscriber.on('close', () => {
       this.#confirmed = false;
     });
-    if (connection.subscriptionsUp) this.#confirmed = true;
+    if (connection.subscriptionsUp) {
+      this.#confirmed = true;
+      this.#provenAt = performance.now();
+    }
   }
 
   /** True while the connection stands and every wanted channel was confirmed on it. */
   get up(): boolean {
     return this.#confirmed && this.#connection.subscriptionsUp;
+  }
+
+  /** Whether the connection has proven within the last `ms` that it delivers. */
+  provenWithin(ms: number): boolean {
+    return this.up && performance.now() - this.#provenAt <= ms;
   }
 
   get channels(): number {
@@ -76,7 +86,9 @@ export class Subscriptions {
   /** Whether the subscription connection answers; one that does not is made anew. */
   async ping(): Promise<boolean> {
     try {
+      const askedAt = performance.now();
       await this.#send('ping', (client) => client.ping());
+      this.#provenAt = askedAt;
       return true;
     } catch {
       // also where bytes come all the while: after a damaged length the rest is taken for one endless message
@@ -120,11 +132,13 @@ export class Subscriptions {
   async #restore(): Promise<void> {
     this.#confirmed = false;
     const active = new Set<string>();
+    const askedAt = performance.now();
     this.#active = active;
     try {
       await this.#subscribeMissing();
       if (this.#active !== active) return;
       this.#confirmed = true;
+      this.#provenAt = askedAt;
       this.#restored();
     } catch {
       // the connection was reset: the next `ready` tries again

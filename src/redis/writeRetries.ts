@@ -6,6 +6,7 @@
  * that was stopped may still read an old connection after it has served a new one.
  */
 import { ContextError, isContextError } from '../core/errors.js';
+import { onAbort } from './abortFan.js';
 import type { Deadline, RedisConnection } from './RedisConnection.js';
 
 type Reply = readonly [string, ...(string | number | null)[]];
@@ -27,6 +28,7 @@ export async function writeWithRetries(
   let damaged = 0;
   let failed: ContextError | null = null;
   for (let tries = 0; ; tries += 1) {
+    if (deadline.signal?.aborted === true) throw withOutcome(aborted(deadline, what), previousTill);
     if (!connection.commandsUp) await waitFor(connection, deadline, what, previousTill, failed);
     const sentAt = performance.now();
     const left = Math.min(connection.attemptTimeoutMs, deadline.at - sentAt);
@@ -38,7 +40,9 @@ export async function writeWithRetries(
     try {
       reply = await send(`${till} ${previousTill} ${firstSent}`);
     } catch (error) {
-      if (!isContextError(error) || !mayRetry(error)) throw error;
+      if (!isContextError(error)) throw error;
+      if (!mayRetry(error)) throw withOutcome(error, previousTill);
+      if (error.code === 'REDIS_READONLY') connection.moveOn(demotion(error) ?? error.message);
       failed = error;
       if (error.code === 'CONNECTION' || error.code === 'TIMEOUT') previousTill = Math.max(previousTill, till);
       await pause(backoff(tries), deadline);
@@ -66,8 +70,29 @@ export async function writeWithRetries(
   }
 }
 
+/** A master that became a replica: the name may lead to the new master by now. */
+const isDemoted = (error: ContextError): boolean => error.code === 'REDIS_READONLY' && demotion(error) !== undefined;
+
+const demotion = (error: ContextError): string | undefined => {
+  const { cause } = error.details;
+  return cause instanceof Error && cause.message.startsWith('READONLY') ? cause.message : undefined;
+};
+
+const aborted = (deadline: Deadline, what: { readonly id: string; readonly doing: string }): ContextError =>
+  new ContextError('ABORTED', `${what.id}: ${what.doing}: the signal was aborted`, {
+    id: what.id,
+    cause: deadline.signal?.reason,
+  });
+
+/** Says of an error that ends a write whether an earlier attempt of it may have been applied all the same. */
+function withOutcome(error: ContextError, previousTill: number): ContextError {
+  if (previousTill === 0) return error;
+  const message = `${error.message}; an earlier attempt was sent, but no reply came: it may or may not have been applied (not after ${new Date(previousTill).toISOString()})`;
+  return new ContextError(error.code, message, { ...error.details, cause: error });
+}
+
 const mayRetry = (error: ContextError): boolean =>
-  error.code === 'CONNECTION' || error.code === 'TIMEOUT' || error.code === 'REDIS_BUSY';
+  error.code === 'CONNECTION' || error.code === 'TIMEOUT' || error.code === 'REDIS_BUSY' || isDemoted(error);
 
 const backoff = (tries: number): number => (BACKOFF_MS[Math.min(tries, BACKOFF_MS.length - 1)] ?? 300) * (0.5 + Math.random());
 
@@ -88,6 +113,7 @@ async function waitFor(
   }
 }
 
+/** A call whose time is over: what refused its last attempt, where that is known and nothing else can have happened; else `TIMEOUT`. */
 function timedOut(
   deadline: Deadline,
   what: { readonly id: string; readonly doing: string },
@@ -95,6 +121,7 @@ function timedOut(
   failed: ContextError | null,
 ): ContextError {
   const sent = previousTill > 0;
+  if (!sent && failed !== null) return failed;
   const outcome = sent
     ? `it was sent, but no reply came: it may or may not have been applied (not after ${new Date(previousTill).toISOString()}); read the context to see`
     : 'nothing was written';
@@ -107,12 +134,17 @@ function timedOut(
 /** Waits, but not past the deadline or an abort; the next step notices those. */
 function pause(ms: number, deadline: Deadline): Promise<void> {
   return new Promise((resolve) => {
-    const done = (): void => {
+    let offAbort = (): void => {};
+    const timer = setTimeout(
+      () => {
+        offAbort();
+        resolve();
+      },
+      Math.max(0, Math.min(ms, deadline.at - performance.now())),
+    );
+    offAbort = onAbort(deadline.signal, () => {
       clearTimeout(timer);
-      deadline.signal?.removeEventListener('abort', done);
       resolve();
-    };
-    const timer = setTimeout(done, Math.max(0, Math.min(ms, deadline.at - performance.now())));
-    deadline.signal?.addEventListener('abort', done, { once: true });
+    });
   });
 }

@@ -15,7 +15,8 @@ const HEAP_BYTES_PER_BYTE = 3;
 export const heapBytes = (documentBytes: number): number => FIXED_BYTES + HEAP_BYTES_PER_BYTE * documentBytes;
 
 export class AsyncMemoryStore {
-  readonly #cache: LRUCache<string, Replica>;
+  /** Each accounting is an object of its own: the cache takes the same one put in again for unchanged. */
+  readonly #cache: LRUCache<string, { readonly replica: Replica }>;
   readonly #evicted: (replica: Replica) => void;
 
   /**
@@ -26,27 +27,27 @@ export class AsyncMemoryStore {
     this.#evicted = evicted;
     this.#cache = new LRUCache({
       maxSize: Math.max(1, maxBytes),
-      sizeCalculation: (replica) => heapBytes(replica.bytes),
-      dispose: (replica, _id, reason) => {
+      sizeCalculation: ({ replica }) => heapBytes(replica.bytes),
+      dispose: ({ replica }, _id, reason) => {
         if (reason === 'evict') evicted(replica);
       },
     });
   }
 
   get(id: string): Replica | undefined {
-    return this.#cache.get(id);
+    return this.#cache.get(id)?.replica;
   }
 
   /** False where it is larger than the whole store may be. */
   set(replica: Replica): boolean {
-    this.#cache.set(replica.id, replica);
+    this.#cache.set(replica.id, { replica });
     replica.accountedBytes = replica.bytes;
     return this.#cache.has(replica.id);
   }
 
   /** Accounts a replica anew whose document has changed its length. */
   resize(replica: Replica): void {
-    if (replica.accountedBytes === replica.bytes || this.#cache.peek(replica.id) !== replica) return;
+    if (replica.accountedBytes === replica.bytes || this.#cache.peek(replica.id)?.replica !== replica) return;
     if (!this.set(replica)) this.#evicted(replica);
   }
 
@@ -58,8 +59,8 @@ export class AsyncMemoryStore {
     this.#cache.clear();
   }
 
-  values(): Iterable<Replica> {
-    return this.#cache.values();
+  *values(): Iterable<Replica> {
+    for (const { replica } of this.#cache.values()) yield replica;
   }
 
   get count(): number {

@@ -38,20 +38,20 @@ export class ContextReader {
 
   /** The live context, or null. @throws ContextError `CORRUPT` */
   async read(id: string, deadline: Deadline): Promise<ReplicaState | null> {
-    return this.#verified(id, await this.#retried(() => this.#commands.read(id, deadline), deadline), deadline);
+    return this.#verified(id, await this.#commands.read(id, deadline), deadline);
   }
 
   /** The live context, or that there is none, with the version that its log ends with. @throws ContextError `CORRUPT` */
   async readState(id: string, deadline: Deadline): Promise<ReplicaState> {
     const state = await this.read(id, deadline);
     if (state !== null) return state;
-    const [last] = await this.#retried(() => this.#commands.logTail(id, 1, deadline), deadline);
+    const [last] = await this.#commands.logTail(id, 1, deadline);
     return absent(last?.version ?? 0);
   }
 
   /** Several in one round trip, in the order of the ids. @throws ContextError `CORRUPT` for the first that is */
   async readMany(ids: readonly string[], deadline: Deadline): Promise<(ReplicaState | null)[]> {
-    const rows = await this.#retried(() => this.#commands.readMany(ids, deadline), deadline);
+    const rows = await this.#commands.readMany(ids, deadline);
     return Promise.all(ids.map((id, index) => this.#verified(id, rows[index] ?? null, deadline)));
   }
 
@@ -62,7 +62,7 @@ export class ContextReader {
       const damage = damageOf(stored);
       if (damage === null) break;
       if (again) throw this.#corruption(id, stored, damage);
-      stored = await this.#retried(() => this.#commands.read(id, deadline), deadline);
+      stored = await this.#commands.read(id, deadline);
     }
     if (stored.expiresAt !== null) {
       const verdict = this.#commands.connection.clock.judge(stored.expiresAt, performance.now());
@@ -78,19 +78,6 @@ export class ContextReader {
       at: stored.at,
       expiresAt: stored.expiresAt,
     };
-  }
-
-  /** Reading again after a lost connection is harmless. */
-  async #retried<T>(read: () => Promise<T>, deadline: Deadline): Promise<T> {
-    for (;;) {
-      try {
-        return await read();
-      } catch (error) {
-        const lost = error instanceof ContextError && (error.code === 'CONNECTION' || error.code === 'TIMEOUT');
-        if (!lost || performance.now() >= deadline.at || deadline.signal?.aborted === true) throw error;
-        await this.#commands.connection.ready(deadline, 'read');
-      }
-    }
   }
 
   #corruption(id: string, stored: StoredContext, damage: { expected: string; found: string }): ContextError {

@@ -82,7 +82,7 @@ export class Replica {
     const told = step.kind === 'reset' && state.version > this.#state.version ? { ...step, forward: true } : step;
     this.#state = state;
     this.#answer = null;
-    this.seenVersion = step.kind === 'reset' ? state.version : Math.max(this.seenVersion, state.version);
+    this.seenVersion = told.kind === 'reset' && told.forward !== true ? state.version : Math.max(this.seenVersion, state.version);
     for (const watcher of this.watchers) watcher.offer(told);
   }
 
@@ -98,7 +98,9 @@ export class Replica {
       if (frame.version === version && frame.crc === crc) this.touch(frame.expiresAt);
       return 'ignored';
     }
-    if (frame.version < version) return 'ignored';
+    // a first version after a last one that left nothing: versions have begun again
+    if (frame.version < version)
+      return this.#state.value === undefined && frame.kind === 'full' && frame.baseCrc === '' ? 'gap' : 'ignored';
     if (frame.version === version) {
       if (frame.kind !== 'expired') return frame.crc === crc ? 'ignored' : 'gap';
       if (this.#state.value === undefined) return 'ignored';
@@ -129,9 +131,11 @@ export function nextState(
 ): { readonly state: ReplicaState; readonly step: ChangeStep } | 'gap' | { readonly expected: string; readonly found: string } {
   const { kind, version, at, crc } = source;
   if (kind === 'deleted' || kind === 'expired') {
+    // frames name their base, the log does not
+    if (source.baseCrc !== '' && source.baseCrc !== state.crc) return 'gap';
     return {
       state: { ...absent(version), at },
-      step: { kind, version, at, crc: '', value: undefined, patch: null, base: state.value },
+      step: { kind, version, at, crc: '', value: undefined, bytes: 0, patch: null, base: state.value },
     };
   }
   if (source.baseCrc !== state.crc) return 'gap';
@@ -155,6 +159,6 @@ export function nextState(
   if (found !== crc) return { expected: crc, found };
   return {
     state: { version, crc, value, bytes: source.length, at, expiresAt: source.expiresAt },
-    step: { kind: kind === 'patch' ? 'patch' : 'full', version, at, crc, value, patch, base: state.value },
+    step: { kind: kind === 'patch' ? 'patch' : 'full', version, at, crc, value, bytes: source.length, patch, base: state.value },
   };
 }

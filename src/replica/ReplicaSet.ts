@@ -27,6 +27,8 @@ export interface ReplicaHooks {
 export interface ReplicaOptions {
   /** Bytes of this process that replicas may take; 0: only watched contexts have one. */
   readonly maxBytes: number;
+  /** A replica answers while its subscription has proven within this time that it delivers, ms. */
+  readonly leaseMs: number;
   /** Time that one catch-up may take, ms. */
   readonly timeoutMs: number;
   /** Whether watchers give copies of values instead of the frozen ones. */
@@ -46,6 +48,8 @@ export interface ReplicaCounters {
 
 /** Ids that were used once lately; a second use earns a replica. */
 const ONCE_USED = 10_000;
+/** Smallest share of the memory for replicas that one is expected to take, bytes: so many ids are remembered as there may be replicas. */
+const SMALL_REPLICA = 2_048;
 /** Frames held while a replica catches up; past it the catch-up is done again. */
 const WAITING_FRAMES = 256;
 export class ReplicaSet {
@@ -68,7 +72,7 @@ export class ReplicaSet {
   readonly #store: AsyncMemoryStore;
   /** Replicas that somebody watches: they stay whatever their size. */
   readonly #watched = new Map<string, Replica>();
-  readonly #usedOnce = new LRUCache<string, true>({ max: ONCE_USED });
+  readonly #usedOnce: LRUCache<string, true>;
   #closed = false;
 
   constructor(
@@ -81,6 +85,9 @@ export class ReplicaSet {
     this.#commands = commands;
     this.#subscriptions = subscriptions;
     this.#options = options;
+    this.#usedOnce = new LRUCache({
+      max: Math.min(20 * ONCE_USED, Math.max(ONCE_USED, Math.round(options.maxBytes / SMALL_REPLICA))),
+    });
     this.#hooks = hooks;
     this.#sync = new ReplicaSync(commands, subscriptions, reader, options.timeoutMs, {
       resynced: (event) => this.#resynced(event),
@@ -134,19 +141,19 @@ export class ReplicaSet {
       if (replica.state.value !== undefined && replica.live) this.#suspect(replica);
       return null;
     }
-    // a reply may be overtaken by a frame
-    if (replica.version > state.version && this.#readable(replica)) return replica.context;
+    // a reply may be overtaken by a frame; but where nothing is left of the newer version, versions have begun again
+    if (replica.version > state.version && this.#readable(replica)) {
+      if (replica.state.value !== undefined) return replica.context;
+      this.#suspect(replica);
+    }
     replica.seenVersion = Math.max(replica.seenVersion, state.version);
     return toContext(id, state, false);
   }
 
-  /** Whether a commit of this context is to be told by {@link committed}; a first use is only noted. */
+  /** Whether a commit of this context is to be told by {@link committed}: one that nobody reads here earns no replica. */
   wants(id: string): boolean {
     if (this.#find(id) !== undefined) return true;
-    if (this.#options.maxBytes === 0 || this.#closed) return false;
-    if (this.#usedOnce.has(id)) return true;
-    this.#usedOnce.set(id, true);
-    return false;
+    return this.#usedOnce.has(id);
   }
 
   /** A commit of this process: its replica goes there at once (read your own writes). */
@@ -156,7 +163,11 @@ export class ReplicaSet {
       if (state.value !== undefined) this.#used(id, state);
       return;
     }
-    if (replica.version >= state.version) return;
+    if (replica.version >= state.version) {
+      // versions have begun again: the log that they went on from is gone
+      if (replica.loaded && (replica.version > state.version || replica.state.crc !== state.crc)) this.#suspect(replica);
+      return;
+    }
     replica.seenVersion = Math.max(replica.seenVersion, state.version);
     // with versions of others between, the frames bring it there in order
     if (!replica.loaded || replica.version !== state.version - 1 || replica.syncing !== null) return;
@@ -164,6 +175,7 @@ export class ReplicaSet {
     if (replica.state.expiresAt !== null && replica.state.expiresAt <= state.at) return;
     replica.move(state, { ...step, base: replica.state.value });
     this.#store.resize(replica);
+    if (state.value === undefined) this.#forget(replica);
   }
 
   /** A commit of this process of which only the version is known: older ones are not served after it. */
@@ -239,7 +251,8 @@ export class ReplicaSet {
   }
 
   #readable(replica: Replica): boolean {
-    if (!replica.live || !this.#subscriptions.up || replica.version < replica.seenVersion) return false;
+    if (!replica.live || replica.version < replica.seenVersion) return false;
+    if (!this.#subscriptions.provenWithin(this.#options.leaseMs)) return false;
     const { expiresAt } = replica.state;
     return expiresAt === null || this.#commands.connection.clock.judge(expiresAt, performance.now()) === 'live';
   }
@@ -266,6 +279,13 @@ export class ReplicaSet {
       return;
     }
     if (this.#subscriptions.up) await this.#sync.run(replica, null);
+  }
+
+  /** What is gone and not watched needs no replica: when it is created again its versions may begin again, too. */
+  #forget(replica: Replica): void {
+    if (replica.watchers.size > 0 || this.#store.get(replica.id) !== replica) return;
+    this.#store.delete(replica.id);
+    this.#leave(replica);
   }
 
   #leave(replica: Replica): void {
@@ -302,6 +322,7 @@ export class ReplicaSet {
     if (outcome === 'applied') {
       this.#store.resize(replica);
       if (frame.kind === 'expired') this.#hooks.expired({ id: replica.id, version: frame.version, at: frame.at });
+      if (replica.state.value === undefined) this.#forget(replica);
     } else if (outcome === 'corrupt') {
       this.#bad(
         replica,
@@ -335,6 +356,7 @@ export class ReplicaSet {
   /** After a catch-up: the frames that came meanwhile. */
   #settled(replica: Replica): void {
     this.#store.resize(replica);
+    if (replica.loaded && replica.state.value === undefined) this.#forget(replica);
     for (const frame of replica.waiting.splice(0)) {
       if (replica.syncing === null) this.#apply(replica, frame);
       else replica.waiting.push(frame);

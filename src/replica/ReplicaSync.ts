@@ -26,6 +26,8 @@ export interface SyncHooks {
   settled(replica: Replica): void;
 }
 
+/** Replicas compared in one heartbeat: some 10 ms of Redis. Where there are more, they take turns. */
+const COMPARE_MOST = 5_000;
 /** Contexts in one version comparison. */
 const COMPARE_BATCH = 128;
 /** More entries than a log keeps. */
@@ -39,6 +41,7 @@ export class ReplicaSync {
   readonly #reader: ContextReader;
   readonly #timeoutMs: number;
   readonly #hooks: SyncHooks;
+  #turnAt = 0;
   #closed = false;
   /** Of the subscriptions: what was read before they were made anew says nothing of what was published in between. */
   #generation = 0;
@@ -76,7 +79,8 @@ export class ReplicaSync {
   }
 
   /** Compares replicas with Redis, and catches up those that differ. */
-  async compare(replicas: Iterable<Replica>, reason: 'reconnect' | 'heartbeat'): Promise<void> {
+  async compare(all: readonly Replica[], reason: 'reconnect' | 'heartbeat'): Promise<void> {
+    const replicas = reason === 'reconnect' ? all : this.#turn(all);
     if (reason === 'reconnect') this.#generation += 1;
     const byShard = new Map<number, Replica[]>();
     for (const replica of replicas) {
@@ -92,6 +96,14 @@ export class ReplicaSync {
         await this.#compareBatch(shard, list.slice(from, from + COMPARE_BATCH), reason);
       }
     }
+  }
+
+  /** The next {@link COMPARE_MOST}, and all that are not in good health. */
+  #turn(all: readonly Replica[]): readonly Replica[] {
+    if (all.length <= COMPARE_MOST) return all;
+    const from = this.#turnAt % all.length;
+    this.#turnAt = from + COMPARE_MOST;
+    return all.filter((replica, index) => !replica.live || (index - from + all.length) % all.length < COMPARE_MOST);
   }
 
   async #compareBatch(shard: number, replicas: readonly Replica[], reason: 'reconnect' | 'heartbeat'): Promise<void> {
@@ -139,7 +151,7 @@ export class ReplicaSync {
 
   async #fetch(replica: Replica, reason: ResyncReason | null): Promise<void> {
     const deadline = this.#commands.connection.deadline(this.#timeoutMs);
-    const { id, state } = replica;
+    const { id, state, seenVersion: seenBefore } = replica;
     if (!replica.loaded) {
       const [found, [last]] = await Promise.all([this.#reader.read(id, deadline), this.#commands.logTail(id, 1, deadline)]);
       // over, but not taken out of Redis yet: loaded afterwards, so that watchers are told of it
@@ -153,6 +165,8 @@ export class ReplicaSync {
       ]);
       const ended = facts === null && entries.length === 0;
       if (facts !== null && matches(state, facts)) {
+        // Redis itself is behind what was seen of it: commits were lost, and what came before them counts again
+        if (replica.seenVersion === seenBefore && seenBefore > state.version) replica.seenVersion = state.version;
         if (facts.expiresAt !== replica.state.expiresAt) replica.touch(facts.expiresAt);
       } else if (!(ended && (state.value === undefined || this.#expiring(state)))) {
         const { steps, rest } = replay(state, entries);

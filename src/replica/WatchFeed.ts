@@ -9,7 +9,7 @@ import type { ContextReader } from './ContextReader.js';
 import { lastStep, replay, stateAt } from './logReplay.js';
 import { LOG_LIMIT } from './ReplicaSync.js';
 import type { ChangeStep } from './state.js';
-import { absent, type ReplicaState } from './state.js';
+import { absent, type ReplicaState, resetStep } from './state.js';
 import type { Watcher } from './Watcher.js';
 
 /** Pause before a watcher asks again after a failure, ms. */
@@ -72,7 +72,12 @@ export class WatchFeed {
       this.#commands.logAfter(id, cursor, LOG_LIMIT, deadline),
     ]);
     const [first] = later;
-    if (first === undefined && (facts === null || facts.version === cursor)) return [];
+    if (first === undefined && facts === null) {
+      // a version that nothing is left of: its consumer is told where things stand
+      const last = (await this.#commands.logTail(id, 1, deadline))[0]?.version ?? 0;
+      return last < cursor ? [resetStep(absent(last))] : [];
+    }
+    if (first === undefined && facts?.version === cursor) return [];
     // what needs no base can follow a version whose own entry was trimmed
     const start =
       first?.kind === 'patch' ? await this.#stateInLog(id, cursor, deadline) : { ...absent(cursor), crc: first?.baseCrc ?? '' };

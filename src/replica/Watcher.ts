@@ -8,6 +8,9 @@ import type { JsonValue } from '../core/json.js';
 import type { Patch } from '../core/patch.js';
 import type { ChangeStep } from './state.js';
 
+/** Documents that one slow consumer may hold in memory, bytes of JSON; whatever number of changes that is. */
+const QUEUE_BYTES = 16 * 1024 * 1024;
+
 export interface WatcherHooks {
   /** Versions between the cursor and the step are missing: fetch them and call {@link Watcher.replay}. */
   missing(watcher: Watcher): void;
@@ -54,6 +57,7 @@ export class Watcher implements AsyncIterableIterator<Change> {
   readonly #copies: boolean;
   readonly #signal: AbortSignal | undefined;
   #queue: ChangeStep[] = [];
+  #queuedBytes = 0;
   #waiting: ((result: IteratorResult<Change>) => void)[] = [];
   /** Version of the last step taken in; null until the start is known. */
   #cursor: number | null = null;
@@ -131,6 +135,7 @@ export class Watcher implements AsyncIterableIterator<Change> {
       return Promise.resolve({ done: false, value: toChange(this.id, reset, this.#copies) });
     }
     const step = this.#queue.shift();
+    if (step !== undefined) this.#queuedBytes -= step.bytes;
     if (step !== undefined) return Promise.resolve({ done: false, value: toChange(this.id, step, this.#copies) });
     if (this.#ended) return Promise.resolve({ done: true, value: undefined });
     return new Promise((resolve) => this.#waiting.push(resolve));
@@ -188,9 +193,11 @@ export class Watcher implements AsyncIterableIterator<Change> {
       return;
     }
     this.#queue.push(step);
-    if (this.#queue.length > this.#limit) {
+    this.#queuedBytes += step.bytes;
+    if (this.#queue.length > this.#limit || (this.#queuedBytes > QUEUE_BYTES && this.#queue.length > 1)) {
       const from = this.#queue[0]?.version ?? step.version;
       this.#queue = [];
+      this.#queuedBytes = 0;
       this.#overflow = step;
       this.#hooks.overflowed(from);
     }

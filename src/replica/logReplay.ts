@@ -62,6 +62,7 @@ export function lastStep(from: ReplicaState, rest: readonly LogEntry[], whole: R
     at: whole.at,
     crc: whole.crc,
     value: whole.value,
+    bytes: whole.bytes,
     patch: null,
     base: from.value,
   };

@@ -46,6 +46,8 @@ export interface ChangeStep {
   readonly crc: string;
   readonly value: JsonValue | undefined;
   readonly patch: Patch | null;
+  /** Length of the document after it, bytes. */
+  readonly bytes: number;
   /** The value before it, where it is known. */
   readonly base: JsonValue | undefined;
   /** Of a `reset`: it leads on, not back, so who has come that far in another way can do without it. */
@@ -60,6 +62,7 @@ export function resetStep(state: ReplicaState): ChangeStep {
     at: state.at,
     crc: state.crc,
     value: state.value,
+    bytes: state.bytes,
     patch: null,
     base: undefined,
   };

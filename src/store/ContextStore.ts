@@ -56,6 +56,8 @@ import type {
 const MANY = 1_000;
 const DEFAULT_QUEUE = 256;
 const HISTORY_LIMIT = 1_000;
+/** Events that are logged as they are; the others have a line of their own. */
+const LOGGED = ['context:committed', 'context:conflict', 'context:expired'] as const;
 /** Expiries remembered, so that each is told once. */
 const EXPIRIES_TOLD = 10_000;
 
@@ -114,7 +116,12 @@ export class ContextStore {
       this.#commands,
       this.#subscriptions,
       this.#reader,
-      { maxBytes: options.localBytes, timeoutMs: options.timeoutMs, copyValues: options.copyValues },
+      {
+        maxBytes: options.localBytes,
+        timeoutMs: options.timeoutMs,
+        leaseMs: 2 * options.heartbeatMs + options.attemptTimeoutMs,
+        copyValues: options.copyValues,
+      },
       {
         corrupt,
         resync: (event) => {
@@ -143,6 +150,7 @@ export class ContextStore {
     const options = resolveOptions(given);
     const logger = makeLogger(options.logger);
     const emitter = new StoreEmitter(logger);
+    for (const name of LOGGED) emitter.on(name, (event) => logger.debug({ ...event, namespace: options.namespace }, name));
     const { namespace, attemptTimeoutMs } = options;
     const connection = new RedisConnection(
       { target: options.redis, attemptTimeoutMs, clientName: `lukhas-context:${namespace}:${options.instanceId}` },
@@ -197,7 +205,7 @@ export class ContextStore {
   }
 
   /** Several contexts in the order of the ids, null where there is none; what replicas cannot answer comes in one round trip. */
-  async getMany(ids: readonly string[], options: ReadOptions = {}): Promise<(Context | null)[]> {
+  async getMany(ids: readonly string[], options: Omit<ReadOptions, 'allowStale'> = {}): Promise<(Context | null)[]> {
     if (ids.length > MANY) {
       throw new ContextError('LIMIT_EXCEEDED', `getMany takes at most ${MANY} ids, not ${ids.length}: call it several times`, {
         limit: 'getMany',
@@ -304,7 +312,13 @@ export class ContextStore {
   /** The delta log of a context, newest first. */
   async history(id: string, options: CallOptions & { readonly limit?: number } = {}): Promise<readonly HistoryEntry[]> {
     checkId(id, this.#options.idBytes);
-    const limit = Math.min(options.limit ?? HISTORY_LIMIT, HISTORY_LIMIT);
+    const limit = options.limit ?? HISTORY_LIMIT;
+    if (!(Number.isSafeInteger(limit) && limit >= 1 && limit <= HISTORY_LIMIT)) {
+      throw new ContextError(
+        'INVALID_ARGUMENT',
+        `limit is ${String(limit)}; it must be a whole number between 1 and ${HISTORY_LIMIT}`,
+      );
+    }
     return historyOf(await this.#commands.logTail(id, limit, this.#deadline('history', options)));
   }
 

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { create } from 'mutative';
 import { crc32Hex, sha1Hex } from '../core/checksum.js';
 import { diff } from '../core/diff.js';
-import { ContextError } from '../core/errors.js';
+import { ContextError, isContextError } from '../core/errors.js';
 import { copyMembers, isContainer, isObject, type JsonObject, type JsonValue, normalize, parseFrozen } from '../core/json.js';
 import { checkId } from '../core/names.js';
 import { applyPatch, type Patch, validatePatch } from '../core/patch.js';
@@ -19,6 +19,8 @@ import type { ResolvedOptions } from './options.js';
 import type { StoreEmitter } from './StoreEmitter.js';
 import type { UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
 
+/** 100 years, ms. */
+const MAX_TTL_MS = 100 * 365 * 86_400_000;
 /** How often `update` and `patch` run again on a conflict. */
 const DEFAULT_ATTEMPTS = 64;
 const BACKOFF_BASE_MS = 1;
@@ -72,7 +74,7 @@ export class ContextWriter {
     // a copy of the caller's value is only made where it is compared with the last one
     const encoded =
       known?.value === undefined && isPlainJson(value, depth)
-        ? this.#encode(id, JSON.stringify(value))
+        ? this.#encode(id, this.#stringify(id, value))
         : this.#encodeValue(id, normalize(value, { maxDepth: depth }));
     const patch = known?.value === undefined ? null : diff(known.value, encoded.value, { maxBytes: encoded.length - 1 });
     const based = patch === null || known === undefined ? null : { patch, base: known };
@@ -101,10 +103,10 @@ export class ContextWriter {
   patch(id: string, given: unknown, options: WriteOptions, deadline: Deadline): Promise<UpdateResult> {
     const write = this.#prepare(id, options, 'keep');
     const patch = validatePatch(given, { maxDepth: this.#options.depth });
-    return this.#compareAndSet(id, options, write, deadline, (base) => {
+    return this.#compareAndSet(id, options, write, deadline, async (base) => {
       if (base.value === undefined) throw this.#notFound(id, 'patch', 'create it with set');
       const value = applyPatch(base.value, patch, { maxDepth: this.#options.depth });
-      return Promise.resolve({ value, patch: () => patch });
+      return { value, patch: () => patch };
     });
   }
 
@@ -119,7 +121,7 @@ export class ContextWriter {
     this.#replicas.committed(
       id,
       { ...absent(version), at },
-      { kind: 'deleted', version, at, crc: '', value: undefined, patch: null, base: undefined },
+      { kind: 'deleted', version, at, crc: '', value: undefined, bytes: 0, patch: null, base: undefined },
     );
     this.#emitter.emit('context:committed', { id, version, checksum: '', bytes: 0, frameBytes: 0, kind: 'deleted', at });
     return { version };
@@ -154,15 +156,28 @@ export class ContextWriter {
     const bounded = <T>(work: Promise<T>): Promise<T> => connection.within(deadline, doing, work);
     const run = async (): Promise<UpdateResult> => {
       connection.check(deadline, doing);
-      let base = this.#replicas.base(id) ?? (await this.#readBase(id, deadline));
+      const known = this.#replicas.base(id);
+      let base = known ?? (await this.#readBase(id, deadline));
+      /** What is in memory may be behind: what comes to nothing there is tried on what Redis has. */
+      let fresh = known === undefined;
       for (let attempt = 1; ; attempt += 1) {
         if (write.ifVersion !== null && presentVersion(base) !== write.ifVersion) {
           // what is in memory may be behind; what Redis has is not
           base = await this.#readBase(id, deadline);
+          fresh = true;
           const found = presentVersion(base);
           if (found !== write.ifVersion) throw this.#conflict(id, write.ifVersion, found, attempt, true);
         }
-        const made = await make(base);
+        const made = await make(base).catch((error: unknown) => {
+          if (fresh || !isContextError(error) || (error.code !== 'NOT_FOUND' && error.code !== 'PATCH_FAILED')) throw error;
+          return null;
+        });
+        if (made === null && !fresh) {
+          base = await this.#readBase(id, deadline);
+          fresh = true;
+          attempt -= 1;
+          continue;
+        }
         if (made === null) return { version: base.version, checksum: base.crc, value: base.value as JsonValue };
         const encoded = this.#encodeValue(id, made.value);
         const patch = made.patch?.(encoded.length - 1) ?? null;
@@ -184,6 +199,7 @@ export class ContextWriter {
         await pause(Math.random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.min(attempt, 10)));
         connection.check(deadline, doing);
         base = await this.#readBase(id, deadline);
+        fresh = true;
       }
     };
     return bounded(this.#queue.run(id, () => bounded(run())));
@@ -227,6 +243,7 @@ export class ContextWriter {
         at,
         crc,
         value,
+        bytes: length,
         patch: kind === 'patch' && based !== null ? based.patch : null,
         base: undefined,
       };
@@ -239,7 +256,17 @@ export class ContextWriter {
   }
 
   #encodeValue(id: string, value: JsonValue): Encoded {
-    return this.#encode(id, JSON.stringify(value), value);
+    return this.#encode(id, this.#stringify(id, value), value);
+  }
+
+  #stringify(id: string, value: unknown): string {
+    try {
+      return JSON.stringify(value);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      const message = `${id}: the document is longer than any string may be; limits.contextBytes is ${this.#options.contextBytes}: split it`;
+      throw new ContextError('LIMIT_EXCEEDED', message, { id, limit: 'limits.contextBytes', cause: error });
+    }
   }
 
   #encode(id: string, text: string, known?: JsonValue): Encoded {
@@ -327,6 +354,13 @@ function checkVersion(version: number | undefined): number | null {
 
 function timeToLive(ttl: number | string): number {
   const ms = parseDuration(ttl, 'ttl');
+  if (ms > MAX_TTL_MS) {
+    throw new ContextError('INVALID_ARGUMENT', `ttl is ${ms} ms; at most 100 years are allowed: use 'none' for no expiry`, {
+      limit: 'ttl',
+      expected: MAX_TTL_MS,
+      found: ms,
+    });
+  }
   if (ms > 0) return ms;
   throw new ContextError(
     'INVALID_ARGUMENT',
@@ -350,6 +384,12 @@ async function runOnDraft(value: JsonValue, change: (draft: unknown) => unknown,
     } as object,
   ) as unknown as [draft: object, finish: () => JsonValue];
   const returned = await change(draft);
+  if (returned !== undefined && (typeof returned !== 'object' || returned === null)) {
+    throw new ContextError(
+      'INVALID_ARGUMENT',
+      `the function of update returned ${String(returned)}, which would replace the whole document: write \`(draft) => { … }\` with braces, or use set for that`,
+    );
+  }
   // read before the draft ends: it may hold parts of it
   const made = returned === undefined || returned === draft ? undefined : normalize(returned, { maxDepth, base: value });
   const changed = finish();

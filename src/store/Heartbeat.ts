@@ -1,6 +1,6 @@
 /**
  * What a store does by the clock: ask whether the subscription connection still answers, compare every replica with Redis, and take
- * expired contexts out of it. One round at a time; a round that fails (no connection) is followed by the next.
+ * expired contexts out of it. A round that fails (no connection) is followed by the next.
  */
 import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
@@ -23,9 +23,8 @@ export class Heartbeat {
   readonly #parts: Parts;
   readonly #options: { readonly everyMs: number; readonly timeoutMs: number };
   readonly #expired: (expired: { id: string; version: number }) => void;
-  #timer: NodeJS.Timeout | null = null;
+  readonly #timers = new Set<NodeJS.Timeout>();
   #stopped = false;
-  #running = false;
 
   constructor(
     parts: Parts,
@@ -37,16 +36,22 @@ export class Heartbeat {
     this.#expired = expired;
   }
 
+  /** Each by itself: none waits for another, or is left out because another fails. */
   start(): void {
-    if (this.#stopped) return;
-    // instances that started together do not beat together
-    const wait = this.#options.everyMs * (0.9 + Math.random() * 0.2);
-    this.#timer = setTimeout(() => void this.#beat(), wait);
+    const { commands, subscriptions, replicas } = this.#parts;
+    this.#repeat(async () => {
+      if (subscriptions.up) await subscriptions.ping();
+    });
+    this.#repeat(async () => {
+      await commands.connection.syncClock(this.#deadline());
+      if (subscriptions.up) await replicas.verifyAll('heartbeat');
+    });
+    this.#repeat(() => this.#expire());
   }
 
   stop(): void {
     this.#stopped = true;
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    for (const timer of this.#timers) clearTimeout(timer);
   }
 
   /** After the subscriptions were restored. */
@@ -54,20 +59,17 @@ export class Heartbeat {
     this.#parts.replicas.verifyAll(reason).catch((error: unknown) => this.#failed(error));
   }
 
-  async #beat(): Promise<void> {
-    if (this.#running || this.#stopped) return;
-    this.#running = true;
-    const { commands, subscriptions, replicas } = this.#parts;
-    try {
-      await commands.connection.syncClock(this.#deadline());
-      await this.#expire();
-      if (subscriptions.up && (await subscriptions.ping())) await replicas.verifyAll('heartbeat');
-    } catch (error) {
-      this.#failed(error);
-    } finally {
-      this.#running = false;
-      this.start();
-    }
+  #repeat(task: () => Promise<void>): void {
+    if (this.#stopped) return;
+    // instances that started together do not beat together
+    const wait = this.#options.everyMs * (0.9 + Math.random() * 0.2);
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      task()
+        .catch((error: unknown) => this.#failed(error))
+        .finally(() => this.#repeat(task));
+    }, wait);
+    this.#timers.add(timer);
   }
 
   async #expire(): Promise<void> {

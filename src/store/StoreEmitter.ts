@@ -34,13 +34,18 @@ export class StoreEmitter {
     if (set === undefined) return;
     for (const listener of [...set]) {
       try {
-        (listener as (event: StoreEvents[N]) => void)(event);
+        const returned: unknown = (listener as (event: StoreEvents[N]) => unknown)(event);
+        if (returned instanceof Promise) returned.catch((error: unknown) => this.#failed(name, error));
       } catch (error) {
-        this.#logger.error(
-          { event: name, error: error instanceof Error ? error.message : String(error) },
-          'an event listener threw',
-        );
+        this.#failed(name, error);
       }
     }
+  }
+
+  #failed(name: StoreEventName, error: unknown): void {
+    this.#logger.error(
+      { event: name, error: error instanceof Error ? error.message : String(error) },
+      'an event listener failed',
+    );
   }
 }

@@ -7,7 +7,7 @@ const WRITE = [...CALL, 'ttl', 'ifVersion'];
 
 const NAMES = {
   get: READ,
-  getMany: READ,
+  getMany: [...CALL, 'fresh'],
   has: CALL,
   set: WRITE,
   update: [...WRITE, 'attempts', 'initial'],

@@ -6,6 +6,10 @@ import type { ContextSummary, ListOptions, ListPage } from './types.js';
 
 const DEFAULT_LIMIT = 100;
 const MOST = 1_000;
+/** Ids looked at in one scan for a prefix: some 0.3 ms of Redis. */
+const SCAN = 1_000;
+/** Scans in one page. */
+const SCANS = 20;
 
 export async function listContexts(commands: ContextCommands, options: ListOptions, deadline: Deadline): Promise<ListPage> {
   const limit = options.limit ?? DEFAULT_LIMIT;
@@ -14,15 +18,23 @@ export async function listContexts(commands: ContextCommands, options: ListOptio
   }
   let [shardNumber, cursor] = parseCursor(options.cursor);
   const items = new Map<string, ContextSummary>();
-  for (;;) {
+  // a rare prefix: what was found so far, with the cursor to go on from, rather than a call that never ends
+  for (let scans = 1; ; scans += 1) {
     const shard = commands.keys.shards[shardNumber];
     if (shard === undefined) return { items: [...items.values()], cursor: null };
-    const page = await commands.scan(shard, cursor, options.prefix ?? '', limit, deadline);
+    const page = await commands.scan(
+      shard,
+      cursor,
+      options.prefix ?? '',
+      options.prefix ? Math.max(limit, SCAN) : limit,
+      deadline,
+    );
     for (const item of await commands.summaries(shard, page.ids, deadline)) items.set(item.id, item);
     cursor = page.cursor;
     if (cursor === '0') shardNumber += 1;
     const ended = commands.keys.shards[shardNumber] === undefined;
-    if (items.size >= limit || ended) return { items: [...items.values()], cursor: ended ? null : `${shardNumber}:${cursor}` };
+    if (items.size >= limit || ended || scans === SCANS)
+      return { items: [...items.values()], cursor: ended ? null : `${shardNumber}:${cursor}` };
   }
 }
 

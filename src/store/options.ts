@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { ContextError } from '../core/errors.js';
 import { checkNamespace, MAX_ID_BYTES } from '../core/names.js';
 import { parseDuration, parseSize } from '../core/units.js';
-import type { RedisTarget } from '../redis/RedisConnection.js';
+import { checkTarget, type RedisTarget } from '../redis/RedisConnection.js';
 import type { Duration, Logger, Size } from './types.js';
 
 /** Largest document whatever the configuration, bytes: its SHA-1 alone blocks Redis for some 20 ms. */
@@ -37,7 +37,7 @@ export interface StoreOptions {
   readonly log?: {
     /** Versions from which a watcher can always resume. @defaultValue 64 */
     readonly keep?: number;
-    /** Real bytes of Redis for a context's log; twice the document where that is more. @defaultValue '64kb' */
+    /** Real bytes of Redis for a context's log; three times the document where that is more. @defaultValue '64kb' */
     readonly bytes?: Size;
     /** How long a deleted or expired context leaves its log, so that versions go on from it. @defaultValue '24h' */
     readonly tombstone?: Duration;
@@ -141,6 +141,7 @@ export function resolveOptions(given: StoreOptions): ResolvedOptions {
   }
   const options = parsed.data;
   checkNamespace(options.namespace);
+  if (given.redis !== undefined) checkTarget(given.redis);
   return {
     redis: given.redis ?? 'redis://127.0.0.1:6379',
     namespace: options.namespace,

@@ -77,7 +77,7 @@ export interface ContextSummary {
 
 export interface ListPage {
   readonly items: readonly ContextSummary[];
-  /** For the next call, or `null` at the end. */
+  /** For the next call, or `null` at the end: a page may be short, or empty, before it. */
   readonly cursor: string | null;
 }
 

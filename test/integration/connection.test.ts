@@ -296,7 +296,7 @@ describe('connection (servers of its own)', function () {
 
   describe('a connection that hangs', () => {
     useServer();
-    const attemptTimeout = 200;
+    const attemptTimeout = 400;
     afterEach(() => server.resume());
 
     it('a stopped server: every call ends in its time, and all go on by themselves afterwards', async () => {
@@ -362,13 +362,15 @@ describe('connection (servers of its own)', function () {
 
     it('a silent network path is noticed and made anew, also where the calls are given less time than an attempt', async () => {
       const proxy = await stores.proxy();
-      const store = await stores.open({ redis: proxy.url, timeout: 60, attemptTimeout, heartbeat: '1h' });
+      const store = await stores.open({ redis: proxy.url, attemptTimeout, heartbeat: '1h' });
       await store.set('x', 1);
       const { accepted } = proxy;
       // what comes back on the connections that stand is lost for ever; new ones are well
       const end = proxy.drop({ direction: 'down', when: (_, connection) => connection < accepted });
-      await refusal('TIMEOUT', () => store.get('y'));
-      await waitFor(async () => (await outcome(store.get('y'))) === 'ok', { what: 'the connection to be made anew' });
+      await refusal('TIMEOUT', () => store.get('y', { timeout: 60 }));
+      await waitFor(async () => (await outcome(store.get('y', { timeout: 60 }))) === 'ok', {
+        what: 'the connection to be made anew',
+      });
       expect((await store.get('x', { fresh: true }))?.value).to.equal(1);
       end();
     });
@@ -587,7 +589,7 @@ describe('connection (servers of its own)', function () {
 
     it('a request that arrives after its time, when others have written already, is not applied any more', async () => {
       const proxy = await stores.proxy();
-      const near = await stores.open({ redis: proxy.url, attemptTimeout: 150 });
+      const near = await stores.open({ redis: proxy.url, attemptTimeout: 300 });
       const other = await stores.open();
       await other.set('x', 'before');
       let late = Buffer.alloc(0);
@@ -688,7 +690,7 @@ describe('connection (servers of its own)', function () {
 
     it('does not wait for a server that does not answer, nor for one that is not there', async () => {
       const own = await RedisServer.start();
-      const options = { redis: own.url, attemptTimeout: 100 };
+      const options = { redis: own.url, attemptTimeout: 300 };
       const [hung, away] = [await stores.open(options), await stores.open(options)];
       await own.pause();
       const waiting = outcome(hung.set('x', 1, { timeout: '1h' }));

@@ -296,12 +296,20 @@ describe('writes', () => {
       expect((await store.get('x'))?.checksum).to.equal(result.checksum);
       await store.update<{ turns: string[]; n: number }>('x', (draft) => ({ ...draft, turns: [...draft.turns, 'c'], n: 2 }));
       expect((await store.get('x'))?.value).to.deep.equal({ turns: ['a', 'b', 'c'], n: 2 });
-      await store.update('x', () => 'text');
-      await store.update('x', (text) => `${String(text)}!`);
-      expect(await store.get('x')).to.include({ version: 5, value: 'text!' });
-      await store.update('x', () => null);
-      await store.update('x', (nothing) => [nothing]);
-      expect(await store.get('x')).to.deep.include({ version: 7, value: [null] });
+      await store.set('y', 'text');
+      await store.update('y', (text) => `${String(text)}!`);
+      expect(await store.get('y')).to.include({ version: 2, value: 'text!' });
+      await store.update('y', () => null);
+      await store.update('y', (nothing) => [nothing]);
+      expect(await store.get('y')).to.deep.include({ version: 4, value: [null] });
+    });
+
+    it('does not take what a short arrow happens to return for the document', async () => {
+      const store = await stores.open();
+      await store.set('x', { list: [1] });
+      const change = (draft: { list: number[] }): unknown => draft.list.includes(1) || draft.list.push(1);
+      await refusal('INVALID_ARGUMENT', () => store.update('x', change));
+      expect(await store.get('x')).to.deep.include({ version: 1, value: { list: [1] } });
     });
 
     it('runs a function that waits, and takes its changes once it is done', async () => {
@@ -348,7 +356,7 @@ describe('writes', () => {
       }
       expect(await store.get('x')).to.deep.include({ version: 1, value: { list: [] } });
       // the next one is not held up by it
-      expect((await store.update('x', () => 1)).version).to.equal(2);
+      expect((await store.update('x', () => [])).version).to.equal(2);
     });
 
     it('without a context is NOT_FOUND, or begins with `initial`', async () => {

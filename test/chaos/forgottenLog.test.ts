@@ -1,0 +1,67 @@
+import { expect } from 'chai';
+import { Redis } from 'ioredis';
+import { type Change, ContextStore, type StoreOptions } from '../../src/index.js';
+import { uniqueNamespace } from '../helpers/namespace.js';
+import { sharedServer } from '../helpers/RedisServer.js';
+import { waitFor } from '../helpers/waitFor.js';
+
+describe('a context that is created again after its log has gone, so that its versions begin anew', function () {
+  this.timeout(30_000);
+  let redis: Redis;
+  let options: StoreOptions;
+  let writer: ContextStore;
+  let other: ContextStore;
+
+  before(async () => {
+    const { url } = await sharedServer();
+    redis = new Redis(url);
+    options = { redis: url, namespace: uniqueNamespace('forgotten'), heartbeat: '1h', log: { tombstone: '1s' }, logger: false };
+    writer = await ContextStore.connect(options);
+    other = await ContextStore.connect(options);
+  });
+  after(async () => {
+    await Promise.all([writer.close(), other.close()]);
+    redis.disconnect();
+  });
+
+  /** Both have it in memory; then it is deleted, and Redis has forgotten it. */
+  async function forgotten(id: string): Promise<void> {
+    for (const n of [1, 2, 3]) await writer.set(id, { n });
+    for (const store of [writer, other]) {
+      await waitFor(
+        async () => {
+          const { hits } = (await store.stats()).replicas;
+          await store.get(id);
+          return (await store.stats()).replicas.hits > hits;
+        },
+        { what: 'an answer from memory' },
+      );
+    }
+    expect(await writer.delete(id)).to.deep.equal({ version: 4 });
+    await waitFor(async () => (await other.get(id)) === null, { what: 'the deletion to arrive' });
+    await waitFor(async () => (await redis.exists(writer.keysOf(id).log)) === 0, { what: 'the end of the log' });
+  }
+
+  it('is read by who wrote it, and by the others', async () => {
+    await forgotten('read');
+    expect((await writer.set('read', { n: 'new' })).version).to.equal(1);
+    expect((await writer.get('read'))?.value, 'by the writer').to.deep.equal({ n: 'new' });
+    expect((await other.get('read', { fresh: true }))?.value, 'fresh').to.deep.equal({ n: 'new' });
+    await waitFor(async () => (await other.get('read')) !== null, { what: 'the other instance to read it' });
+  });
+
+  it('is told to watchers as a reset', async () => {
+    await forgotten('watched');
+    const seen: Change[] = [];
+    const watchers = [writer, other].map((store) => store.watch('watched', { fromVersion: 4 }));
+    const reading = watchers.map(async (watcher) => {
+      for await (const change of watcher) seen.push(change);
+    });
+    await waitFor(async () => (await other.stats()).replicas.live > 0, { what: 'the watchers to begin' });
+    await writer.set('watched', { n: 'new' });
+    await waitFor(() => seen.length >= 2, { what: 'both watchers to be told' });
+    for (const { version, value } of seen) expect({ version, value }).to.deep.equal({ version: 1, value: { n: 'new' } });
+    await Promise.all(watchers.map((watcher) => watcher.return?.()));
+    await Promise.all(reading);
+  });
+});
