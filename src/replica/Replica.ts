@@ -11,6 +11,14 @@ import { applyPatch, type Patch } from '../core/patch.js';
 import { absent, type ChangeStep, type ReplicaState, toContext } from './state.js';
 import type { Watcher } from './Watcher.js';
 
+/** A commit of this process that is on its way: what its frame brings is here already. */
+export interface OwnCommit {
+  readonly operation: string;
+  readonly crc: string;
+  readonly value: JsonValue;
+  readonly patch: Patch | null;
+}
+
 export type FrameOutcome = 'applied' | 'ignored' | 'gap' | 'corrupt';
 
 export class Replica {
@@ -24,6 +32,8 @@ export class Replica {
   syncing: Promise<void> | null = null;
   readonly waiting: Frame[] = [];
   readonly frames = new FrameReader();
+  /** Own commits under way, by operation: their frames are neither parsed nor applied. */
+  readonly own = new Map<string, OwnCommit>();
   /** Length that the memory store last accounted, bytes. */
   accountedBytes = 0;
   /** What the last frame that failed its checksum had and should have had. */
@@ -107,7 +117,7 @@ export class Replica {
     } else if (frame.version !== version + 1 || frame.kind === 'expired') {
       return 'gap';
     }
-    const next = nextState(this.#state, frame);
+    const next = this.#ownState(frame) ?? nextState(this.#state, frame);
     if (typeof next === 'string') return next;
     if ('expected' in next) {
       this.mismatch = next;
@@ -115,6 +125,20 @@ export class Replica {
     }
     this.move(next.state, next.step);
     return 'applied';
+  }
+
+  /** The state that this process's own commit leads to, where the frame is that commit and builds on what is here. */
+  #ownState(frame: Frame): { readonly state: ReplicaState; readonly step: ChangeStep } | null {
+    const own = this.own.get(frame.operation);
+    if (own === undefined || own.crc !== frame.crc || frame.baseCrc !== this.#state.crc) return null;
+    const { version, crc, at, length: bytes, expiresAt } = frame;
+    const { value } = own;
+    const kind = frame.kind === 'patch' && own.patch !== null ? 'patch' : 'full';
+    const patch = kind === 'patch' ? own.patch : null;
+    return {
+      state: { version, crc, value, bytes, at, expiresAt },
+      step: { kind, version, at, crc, value, bytes, patch, base: this.#state.value },
+    };
   }
 }
 

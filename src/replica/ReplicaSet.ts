@@ -12,7 +12,7 @@ import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import { AsyncMemoryStore } from './AsyncMemoryStore.js';
 import type { ContextReader, Corruption } from './ContextReader.js';
-import { Replica } from './Replica.js';
+import { type OwnCommit, Replica } from './Replica.js';
 import { ReplicaSync, type Resync } from './ReplicaSync.js';
 import { type ChangeStep, type ReplicaState, toContext } from './state.js';
 import { Watcher } from './Watcher.js';
@@ -148,6 +148,17 @@ export class ReplicaSet {
     }
     replica.seenVersion = Math.max(replica.seenVersion, state.version);
     return toContext(id, state, false);
+  }
+
+  /** Before a commit is sent: its frame may come before its reply. The result ends that. */
+  committing(id: string, own: () => OwnCommit): () => void {
+    const replica = this.#find(id);
+    if (replica === undefined) return NOTHING;
+    const commit = own();
+    replica.own.set(commit.operation, commit);
+    return () => {
+      replica.own.delete(commit.operation);
+    };
   }
 
   /** Whether a commit of this context is to be told by {@link committed}: one that nobody reads here earns no replica. */
@@ -370,3 +381,5 @@ export class ReplicaSet {
     if (this.#closed || replica.state.value === undefined || !this.#store.set(replica)) this.#leave(replica);
   }
 }
+
+const NOTHING = (): void => {};

@@ -73,9 +73,10 @@ export class WatchFeed {
     ]);
     const [first] = later;
     if (first === undefined && facts === null) {
+      const now = await this.#reader.readState(id, deadline);
+      if (now.version > cursor) return this.#stepsAfter(id, cursor);
       // a version that nothing is left of: its consumer is told where things stand
-      const last = (await this.#commands.logTail(id, 1, deadline))[0]?.version ?? 0;
-      return last < cursor ? [resetStep(absent(last))] : [];
+      return now.version < cursor || now.value !== undefined ? [resetStep(now)] : [];
     }
     if (first === undefined && facts?.version === cursor) return [];
     // what needs no base can follow a version whose own entry was trimmed

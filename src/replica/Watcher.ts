@@ -109,7 +109,7 @@ export class Watcher implements AsyncIterableIterator<Change> {
 
   /** The context is at `version` now, or gone after it; what is missing up to there is fetched. */
   reach(version: number, gone: boolean): void {
-    this.#reached = { version, gone };
+    if (this.#replaying) this.#reached = { version, gone };
     const there = version < this.cursor || (version === this.cursor && (!gone || this.#gone));
     if (this.#ended || this.#replaying || there) return;
     this.#replaying = true;
@@ -119,13 +119,13 @@ export class Watcher implements AsyncIterableIterator<Change> {
   /** Fetched steps, oldest first, after the cursor; then the live ones that waited. */
   replay(steps: readonly ChangeStep[]): void {
     this.#replaying = false;
-    const before = this.#cursor;
+    const reached = this.#reached;
+    this.#reached = { version: 0, gone: false };
     const held = this.#held;
     this.#held = [];
     for (const step of steps) this.#take(step);
     for (const step of held) this.offer(step);
-    // where nothing came, asking again would bring nothing either
-    if (this.#cursor !== before) this.reach(this.#reached.version, this.#reached.gone);
+    this.reach(reached.version, reached.gone);
   }
 
   next(): Promise<IteratorResult<Change>> {

@@ -1,4 +1,5 @@
 /** Everything that changes a context: checked and encoded here, committed by one script, then taken into this process's replica. */
+import { transcode } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
 import { create } from 'mutative';
 import { crc32Hex, sha1Hex } from '../core/checksum.js';
@@ -225,10 +226,9 @@ export class ContextWriter {
     const patch =
       based === null || text.length >= length ? null : { text, baseVersion: based.base.version, baseCrc: based.base.crc };
     const operation = this.#operation();
-    const result = await this.#commands.commit(
-      { id, operation, data, length, crc, sha1, patch, ifVersion, ifCrc, ttl },
-      deadline,
-    );
+    const done = this.#replicas.committing(id, () => ({ operation, crc, value: encoded.value, patch: based?.patch ?? null }));
+    const request = { id, operation, data, length, crc, sha1, patch, ifVersion, ifCrc, ttl };
+    const result = await this.#commands.commit(request, deadline).finally(done);
     if (result.status === 'conflict') return result;
     const { version, at, kind, frameBytes } = result;
     this.counters.commits += 1;
@@ -270,7 +270,7 @@ export class ContextWriter {
   }
 
   #encode(id: string, text: string, known?: JsonValue): Encoded {
-    const data = text.length < BUFFER_FROM ? text : Buffer.from(text);
+    const data = text.length < BUFFER_FROM ? text : utf8(text);
     const length = typeof data === 'string' ? Buffer.byteLength(data) : data.length;
     const most = this.#options.contextBytes;
     if (length > most) {
@@ -334,6 +334,9 @@ export class ContextWriter {
     });
   }
 }
+
+/** The UTF-8 bytes of a well-formed text. `Buffer.from` walks text beyond ASCII twice, and takes three times as long for it. */
+const utf8 = (text: string): Buffer => transcode(Buffer.from(text, 'utf16le'), 'utf16le', 'utf8');
 
 interface Prepared {
   readonly ifVersion: number | null;

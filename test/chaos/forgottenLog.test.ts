@@ -50,18 +50,41 @@ describe('a context that is created again after its log has gone, so that its ve
     await waitFor(async () => (await other.get('read')) !== null, { what: 'the other instance to read it' });
   });
 
-  it('is told to watchers as a reset', async () => {
+  it('is told to watchers that come with an old version, as a reset', async () => {
     await forgotten('watched');
-    const seen: Change[] = [];
-    const watchers = [writer, other].map((store) => store.watch('watched', { fromVersion: 4 }));
-    const reading = watchers.map(async (watcher) => {
-      for await (const change of watcher) seen.push(change);
+    const watched = [writer, other].map((store) => {
+      const watcher = store.watch('watched', { fromVersion: 4 });
+      const seen: Change[] = [];
+      const reading = (async () => {
+        for await (const change of watcher) seen.push(change);
+      })();
+      return { watcher, seen, reading };
     });
-    await waitFor(async () => (await other.stats()).replicas.live > 0, { what: 'the watchers to begin' });
     await writer.set('watched', { n: 'new' });
-    await waitFor(() => seen.length >= 2, { what: 'both watchers to be told' });
-    for (const { version, value } of seen) expect({ version, value }).to.deep.equal({ version: 1, value: { n: 'new' } });
-    await Promise.all(watchers.map((watcher) => watcher.return?.()));
-    await Promise.all(reading);
+    for (const { watcher, seen, reading } of watched) {
+      await waitFor(() => seen.at(-1)?.value, { what: 'the watcher to be told' });
+      expect(seen.at(-1)).to.deep.include({ version: 1, value: { n: 'new' } });
+      expect(seen[0]?.kind).to.equal('reset');
+      await watcher.return?.();
+      await reading;
+    }
+  });
+
+  it('is told to watchers that were there all the while, as a reset', async () => {
+    const seen: Change[] = [];
+    const watcher = other.watch('followed');
+    const reading = (async () => {
+      for await (const change of watcher) seen.push(change);
+    })();
+    await forgotten('followed');
+    await waitFor(() => seen.at(-1)?.kind === 'deleted', { what: 'the deletion to be told' });
+    await writer.set('followed', { n: 'new' });
+    await waitFor(() => seen.at(-1)?.kind !== 'deleted', { what: 'the new one to be told' });
+    expect(seen.at(-1)).to.deep.include({ kind: 'reset', version: 1, value: { n: 'new' } });
+    await writer.set('followed', { n: 'newer' });
+    await waitFor(() => seen.at(-1)?.version === 2, { what: 'the next one to be told' });
+    expect(seen.at(-1)).to.deep.include({ value: { n: 'newer' } });
+    await watcher.return?.();
+    await reading;
   });
 });

@@ -237,22 +237,33 @@ describe('connection (servers of its own)', function () {
       const store = await stores.open();
       await store.set('x', 1);
       await server.cli('config', 'set', 'maxmemory', '1');
-      expect((await refusal('REDIS_MEMORY', () => store.set('y', 1))).retryable).to.equal(true);
-      expect((await store.get('x', { fresh: true }))?.value).to.equal(1);
-      expect(await store.delete('x')).to.deep.equal({ version: 2 });
-      await server.cli('config', 'set', 'maxmemory', '0');
+      try {
+        expect((await refusal('REDIS_MEMORY', () => store.set('y', 1))).retryable).to.equal(true);
+        expect((await store.get('x', { fresh: true }))?.value).to.equal(1);
+        expect(await store.delete('x')).to.deep.equal({ version: 2 });
+      } finally {
+        await server.cli('config', 'set', 'maxmemory', '0');
+      }
       expect((await store.set('y', 1)).version).to.equal(1);
     });
 
-    it('a replica that takes no writes: REDIS_READONLY', async () => {
+    it('a replica that takes no writes: REDIS_READONLY; a write that has time goes on when it is a master again', async () => {
       const store = await stores.open();
       await store.set('x', 1);
       const nobody = await freePort();
       await server.cli('replicaof', '127.0.0.1', String(nobody));
-      await refusal('REDIS_READONLY', () => store.set('x', 2));
-      await refusal('REDIS_READONLY', () => stores.open());
-      await server.cli('replicaof', 'no', 'one');
-      expect((await store.set('x', 3)).version).to.equal(2);
+      let waiting: Promise<unknown>;
+      try {
+        await settled(refusal('REDIS_READONLY', () => store.set('x', 2, { timeout: 500 })), 'set');
+        await settled(refusal('REDIS_READONLY', () => stores.open({ connectTimeout: 500 })), 'connect');
+        const downs = record(store, 'connection:down');
+        waiting = store.set('x', 3, { timeout: '30s' });
+        waiting.catch(() => {});
+        await waitFor(() => downs.length > 0, { what: 'it to look for the master' });
+      } finally {
+        await server.cli('replicaof', 'no', 'one');
+      }
+      expect(await settled(waiting, 'the write')).to.include({ version: 2 });
     });
 
     it('a flushed script cache is filled again by the call that finds it so', async () => {

@@ -329,6 +329,14 @@ describe('writes', () => {
       await store.set('x', { list: [] });
       const error = await refusal('INVALID_ARGUMENT', () => store.update<{ list: number[] }>('x', (draft) => draft.list.push(1)));
       expect(error.message).to.contain('braces');
+      // the value of an expression is no document: this would have replaced the whole
+      for (const returned of [1, 'text', true, null]) await refusal('INVALID_ARGUMENT', () => store.update('x', () => returned));
+      await refusal('INVALID_ARGUMENT', () =>
+        store.update<{ list: number[] }>('x', (draft) => {
+          draft.list.push(1);
+          return { list: [] };
+        }),
+      );
       expect(await store.get('x')).to.deep.include({ version: 1, value: { list: [] } });
     });
 
