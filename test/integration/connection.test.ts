@@ -254,8 +254,14 @@ describe('connection (servers of its own)', function () {
       await server.cli('replicaof', '127.0.0.1', String(nobody));
       let waiting: Promise<unknown>;
       try {
-        await settled(refusal('REDIS_READONLY', () => store.set('x', 2, { timeout: 500 })), 'set');
-        await settled(refusal('REDIS_READONLY', () => stores.open({ connectTimeout: 500 })), 'connect');
+        await settled(
+          refusal('REDIS_READONLY', () => store.set('x', 2, { timeout: 500 })),
+          'set',
+        );
+        await settled(
+          refusal('REDIS_READONLY', () => stores.open({ connectTimeout: 500 })),
+          'connect',
+        );
         const downs = record(store, 'connection:down');
         waiting = store.set('x', 3, { timeout: '30s' });
         waiting.catch(() => {});
