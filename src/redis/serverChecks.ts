@@ -66,6 +66,8 @@ export async function checkRights(connection: RedisConnection, namespace: string
   const reply = await connection.runScript<[string, ...unknown[]]>(deadline, 'probe', probe.keys, [probe.channel, 'PUBLISH']);
   if (reply[0] === 'OK') {
     connection.clock.observe(sentAt, performance.now(), Number(reply[1]));
+    // the read-only scripts go by a command of their own
+    await connection.runScript(deadline, 'versions', [], []);
     // a script cannot try this one
     await connection.ready(deadline, 'connect for subscriptions', 'subscriptions');
     await connection.attemptOnSubscriber(deadline, 'check the rights', (client) =>

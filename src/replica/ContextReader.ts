@@ -4,7 +4,7 @@
  */
 import { crc32Hex } from '../core/checksum.js';
 import { ContextError } from '../core/errors.js';
-import { parseFrozen } from '../core/json.js';
+import { type JsonValue, parseFrozen } from '../core/json.js';
 import type { ContextCommands, StoredContext } from '../redis/ContextCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import { absent, type ReplicaState } from './state.js';
@@ -70,10 +70,16 @@ export class ContextReader {
       // so near to its expiry that only Redis's own clock can tell
       if (verdict === 'unknown' && (await this.#commands.readJudged(id, deadline)) === null) return null;
     }
+    let value: JsonValue;
+    try {
+      value = parseFrozen(stored.data.toString());
+    } catch {
+      throw this.#corruption(id, stored, { expected: 'JSON', found: 'bytes that are none' });
+    }
     return {
       version: stored.version,
       crc: stored.crc,
-      value: parseFrozen(stored.data.toString()),
+      value,
       bytes: stored.length,
       at: stored.at,
       expiresAt: stored.expiresAt,

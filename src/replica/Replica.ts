@@ -178,7 +178,11 @@ export function nextState(
   } else {
     found = crc32Hex(source.payload);
     if (found !== crc) return { expected: crc, found };
-    value = parseFrozen(source.payload.toString());
+    try {
+      value = parseFrozen(source.payload.toString());
+    } catch {
+      return { expected: crc, found: 'its checksum, but no JSON' };
+    }
   }
   if (found !== crc) return { expected: crc, found };
   return {

@@ -35,7 +35,7 @@ export interface StoreOptions {
     readonly local?: Size;
   };
   readonly log?: {
-    /** Versions from which a watcher can always resume. @defaultValue 64 */
+    /** Versions from which a watcher can resume, as long as `bytes` has room for them. @defaultValue 64 */
     readonly keep?: number;
     /** Real bytes of Redis for a context's log; three times the document where that is more. @defaultValue '64kb' */
     readonly bytes?: Size;

@@ -57,7 +57,7 @@ export interface DeleteOptions extends CallOptions {
 export interface ListOptions extends CallOptions {
   /** What the last page returned; absent: from the start. */
   readonly cursor?: string;
-  /** Entries wanted in a page, 1 to 1,000. @defaultValue 100 */
+  /** Entries wanted in a page, 1 to 1,000; a shard with few contexts comes whole. @defaultValue 100 */
   readonly limit?: number;
   /** Only ids that begin with this. */
   readonly prefix?: string;

@@ -93,23 +93,6 @@ describe('a server that has lost its last commits', function () {
     await followed.end();
   });
 
-  it('is noticed by the base of a deletion as well', async () => {
-    const followed = follow('gone');
-    await writer.set('gone', { n: 1 });
-    await losesCommits('gone', async () => {
-      await writer.set('gone', { n: 'lost' });
-      await waitFor(() => followed.seen.length === 2, { what: 'the commit that will be lost' });
-    });
-    losing = true;
-    await writer.set('gone', { n: 'other' });
-    losing = false;
-    await writer.delete('gone');
-    await waitFor(() => followed.seen.at(-1)?.value === null, { what: 'the deletion' });
-    expect(told(followed)).to.deep.equal(['full 1', 'full 2', 'reset 3']);
-    expect(await reader.get('gone')).to.equal(null);
-    await followed.end();
-  });
-
   it('no update goes onto what is only in memory: version and checksum of the base are compared', async () => {
     await writer.set('base', { n: 1 });
     for (let use = 0; use < 3; use += 1) await reader.get('base');
