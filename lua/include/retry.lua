@@ -9,7 +9,8 @@ local function earlier_attempt(log, op, now, prev, sent)
     end
   end
   local oldest = entries[#entries]
-  if oldest and entry_version(oldest) > 1 and tonumber(entry_field(oldest, 'at')) >= sent then
+  -- 1-0 is where a log begins; 1-1 is the expiry of a version whose own entry was trimmed
+  if oldest and oldest[1] ~= '1-0' and tonumber(entry_field(oldest, 'at')) >= sent then
     return { 'UNCERTAIN', entry_version(oldest) }
   end
   if now <= prev then

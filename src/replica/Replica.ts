@@ -117,6 +117,7 @@ export class Replica {
     } else if (frame.version !== version + 1 || frame.kind === 'expired') {
       return 'gap';
     }
+    if (frame.baseVersion !== version) return 'gap';
     const next = this.#ownState(frame) ?? nextState(this.#state, frame);
     if (typeof next === 'string') return next;
     if ('expected' in next) {

@@ -158,11 +158,9 @@ export class ReplicaSync {
       if (found === null && (last?.kind === 'patch' || last?.kind === 'full')) return;
       replica.load(found ?? absent(last?.version ?? 0));
     } else {
-      // in this order: what the log holds is then at least what the facts say
-      const [facts, entries] = await Promise.all([
-        this.#commands.versionOf(id, deadline),
-        this.#commands.logAfter(id, state.version, LOG_LIMIT, deadline),
-      ]);
+      // one after the other, since either may have to be asked again: what the log holds is then at least what the facts say
+      const facts = await this.#commands.versionOf(id, deadline);
+      const entries = await this.#commands.logAfter(id, state.version, LOG_LIMIT, deadline);
       const ended = facts === null && entries.length === 0;
       if (facts !== null && matches(state, facts)) {
         // Redis itself is behind what was seen of it: commits were lost, and what came before them counts again

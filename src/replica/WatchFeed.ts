@@ -14,6 +14,8 @@ import type { Watcher } from './Watcher.js';
 
 /** Pause before a watcher asks again after a failure, ms. */
 const RETRY_MS = 50;
+/** Pause before it asks again for a document that is damaged, ms. */
+const DAMAGED_MS = 1_000;
 
 export class WatchFeed {
   readonly #commands: ContextCommands;
@@ -54,7 +56,8 @@ export class WatchFeed {
   async catchUp(watcher: Watcher): Promise<void> {
     const { id, cursor } = watcher;
     const steps = await this.#untilDone(watcher, () => this.#stepsAfter(id, cursor));
-    // nothing where the stored document is damaged: that was told, and what follows comes as frames
+    // nothing where the stored document is damaged: that was told, and it may be mended, or written anew, before it is asked for again
+    if (steps === undefined && !watcher.ended) await new Promise((resolve) => setTimeout(resolve, DAMAGED_MS).unref());
     watcher.replay(steps ?? []);
   }
 
@@ -67,10 +70,9 @@ export class WatchFeed {
 
   async #stepsAfter(id: string, cursor: number): Promise<readonly ChangeStep[]> {
     const deadline = this.#deadline();
-    const [facts, later] = await Promise.all([
-      this.#commands.versionOf(id, deadline),
-      this.#commands.logAfter(id, cursor, LOG_LIMIT, deadline),
-    ]);
+    // one after the other, since either may have to be asked again: what the log holds is then at least what the facts say
+    const facts = await this.#commands.versionOf(id, deadline);
+    const later = await this.#commands.logAfter(id, cursor, LOG_LIMIT, deadline);
     const [first] = later;
     if (first === undefined && facts === null) {
       const now = await this.#reader.readState(id, deadline);

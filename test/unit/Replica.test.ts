@@ -79,6 +79,12 @@ describe('Replica', () => {
       ['a whole document on another base: history is not what it was', ONE, frameTo(TWO, other), 'gap'],
       ['a whole document that says it is the first', ONE, frameTo(TWO, absent(1)), 'gap'],
       ['a patch where there is nothing', absent(1), frameTo(TWO, ONE, PATCH_TO_TWO), 'gap'],
+      [
+        'a first version whose number was damaged into the next one',
+        absent(8),
+        { ...frameTo(ONE, absent(0)), version: 9 },
+        'gap',
+      ],
       ['the deletion of another base', ONE, removal('deleted', other), 'gap'],
       ['the expiry of another base', ONE, removal('expired', other), 'gap'],
       ['an expiry of a version that it has not', ONE, removal('expired', TWO), 'gap'],
