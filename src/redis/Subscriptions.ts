@@ -50,10 +50,6 @@ export class Subscriptions {
     return this.up && performance.now() - this.#provenAt <= ms;
   }
 
-  get channels(): number {
-    return this.#handlers.size;
-  }
-
   /**
    * Subscribes; resolves when Redis has confirmed it. While the connection is down it resolves at once: the channel is subscribed with
    * all others when it is back, and `restored` follows.

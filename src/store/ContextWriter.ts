@@ -249,9 +249,7 @@ export class ContextWriter {
       };
       this.#replicas.committed(id, state, step);
     }
-    if (this.#emitter.has('context:committed')) {
-      this.#emitter.emit('context:committed', { id, version, checksum: crc, bytes: length, frameBytes, kind, at });
-    }
+    this.#emitter.emit('context:committed', { id, version, checksum: crc, bytes: length, frameBytes, kind, at });
     return result;
   }
 

@@ -24,11 +24,6 @@ export class StoreEmitter {
     };
   }
 
-  /** Whether somebody listens: an event that is costly to make is made only then. */
-  has(name: StoreEventName): boolean {
-    return (this.#listeners.get(name)?.size ?? 0) > 0;
-  }
-
   emit<N extends StoreEventName>(name: N, event: StoreEvents[N]): void {
     const set = this.#listeners.get(name);
     if (set === undefined) return;
