@@ -7,34 +7,42 @@
 -- KEYS[5] zset    {tag}:size, id by accounted bytes
 -- KEYS[6] hash    {tag}:mem, the shard's accounts
 -- KEYS[7] hash    {tag}:o:<id>, where a large context's old bytes wait until the new ones were read back; never there afterwards
--- ARGV[1] string  the document, exact bytes
--- ARGV[2] string  JSON Patch from the base named in the header to the document, or empty
--- ARGV[3] string  header, words: op by ifVersion|- ifCrc|- patchBaseVersion patchBaseCrc sha1 crc length(bytes)
---                 ttl(ms)|keep|none till(ms) previousTill(ms) firstSent(ms) fence
---                 logKeep(entries) logBytes(bytes) keyframe(versions) tombstone(ms) grace(ms) publishCommand
+-- ARGV[1] string  the document, exact bytes; with a plan what the plan takes inserted bytes from, or empty
+-- ARGV[2] string  payload of the frame from the base named in the header to the document; empty: ARGV[1] is that
+-- ARGV[3] string  header, words: op by ifVersion|- ifCrc|- baseVersion baseCrc|- baseSha|- sha1 crc length(bytes)
+--                 ttl(ms)|keep|none till(ms) previousTill(ms) firstSent(ms) fence kind(full|patch|splice) encoding(-|gz|br)
+--                 logKeep(entries) logBytes(bytes) keyframe(versions) tombstone(ms) grace(ms) publishCommand protocol(1|2)
 -- ARGV[4] string  id
 -- ARGV[5] string  channel
+-- ARGV[6] string  plan, how the chunks are made (lua/include/plan.lua), or empty: the document is one field, from ARGV[1]
+-- ARGV[7..] string  chunks, where the plan names them
 -- Returns: COMMITTED version at(ms) kind frame(bytes) exp(ms, 0 none) accounted(bytes) | APPLIED version at(ms) crc: this operation did it
 --   before | CONFLICT version crc: the current ones | FENCED fence | LOCKED txn deadline(ms) | CHECKSUM sha1 length: as they arrived
+--   | BASE_MISMATCH version crc chunk: a plan that builds on other bytes than are stored; chunk names the stored one that is damaged, or -
 --   | WRITE_CORRUPT version: the old bytes are back | LATE now(ms): this attempt came after its time | PENDING wait(ms): an
 --   earlier attempt may still arrive | UNCERTAIN version: the log no longer reaches back to the first attempt
--- Publishes: one frame on the channel (a document above 4 KB as a second message that follows its header); before it an `expired` frame
+-- Publishes: one frame on the channel (a document above 4 KB as further messages that follow its header); before it an `expired` frame
 --   where an expired context was still there.
 -- Atomic because: version check, bytes, log, indexes, accounts and frame must agree whatever else runs; a script's error does not
 --   undo its writes, so every refusal stands before the first of them.
 -- @include clock
 -- @include log
 -- @include retry
+-- @include frame
+-- @include checkpoint
 -- @include remove
+-- @include plan
+-- @include settle
 local context, log, exp_index, use_index, size_index, mem, old = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local data, patch, id, channel = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
-local op, by, if_version, if_crc, patch_base, patch_crc, sha, crc, length, ttl, till, prev, sent, fence, log_keep, log_bytes, keyframe,
-  tombstone, grace, publish = string.match(ARGV[3], '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)'
-  .. ' (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+local data, payload, id, channel, plan = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
+local op, by, if_version, if_crc, base_version, base_crc, base_sha, sha, crc, length, ttl, till, prev, sent, fence, kind, encoding, log_keep,
+  log_bytes, keyframe, tombstone, grace, publish, protocol = string.match(ARGV[3], '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)'
+  .. ' (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+local INLINE = 4096
 
 -- 1. what is there
 local now = clock_ms()
-local stored = redis.call('HMGET', context, 'v', 'crc', 'exp', 'op', 'at', 'fence', 'intent', 'kf')
+local stored = redis.call('HMGET', context, 'v', 'crc', 'exp', 'op', 'at', 'fence', 'intent', 'kf', 'sha', 'chunks', 'len')
 local stored_version, stored_exp = tonumber(stored[1]), tonumber(stored[3])
 local live = stored_version ~= nil and not (stored_exp and stored_exp <= now)
 local version = live and stored_version or 0
@@ -67,12 +75,42 @@ if stored[7] then
   end
 end
 
--- 4. and 5. the new bytes, as sent, must be what the client hashed
-local bytes = #data
-local found = redis.sha1hex(data)
-if found ~= sha or bytes ~= tonumber(length) then
-  return { 'CHECKSUM', found, bytes }
+-- 4. and 5. the new bytes, as sent or built from the stored ones, must be what the client hashed
+local bytes = tonumber(length)
+local in_place = base_sha ~= '-'
+if in_place and (not live or base_sha ~= stored[9] or tonumber(base_version) ~= version or base_crc ~= stored[2]) then
+  return { 'BASE_MISMATCH', version, live and stored[2] or '-', '-' }
 end
+local manifest = in_place and (stored[10] or '') or nil
+local built
+if plan == '' then
+  local found = redis.sha1hex(data)
+  if found ~= sha or bytes ~= #data then
+    return { 'CHECKSUM', found, #data }
+  end
+else
+  local why, chunk, sources
+  built, why, chunk, sources = run_plan(context, plan, manifest)
+  if why == 'damaged' then
+    -- what does not fit is one of the stored chunks, or what arrived
+    local damaged = in_place and damaged_source(sources, manifest, base_sha)
+    if damaged then
+      return { 'BASE_MISMATCH', version, stored[2], damaged }
+    end
+    return { 'CHECKSUM', chunk, 0 }
+  elseif not built then
+    return { 'CHECKSUM', why, 0 }
+  end
+  -- chunks that the plan does not name stay as they are
+  local found = built.grown + ((in_place and stored[10] and not built.whole) and tonumber(stored[11]) or 0)
+  if built.sha ~= sha or found ~= bytes then
+    return { 'CHECKSUM', built.sha, found }
+  end
+  if built.whole then
+    data = built.whole
+  end
+end
+local chunked = built ~= nil and built.manifest ~= nil
 
 -- 6. memory limits take their place here: the accounts below are what they will be measured against
 
@@ -88,64 +126,111 @@ end
 if stored_version and not live then
   local keys = { context = context, log = log, exp = exp_index, use = use_index, size = size_index, mem = mem }
   remove_context(keys, id, stored_version .. '-1', 'expired', now, '-', by, tombstone)
-  redis.call(publish, channel, removal_frame('expired', stored_version, stored_version, stored[2] or '-', now, '-', by))
+  redis.call(publish, channel, removal_frame(protocol, 'expired', stored_version, stored_version, stored[2] or '-', now, '-', by))
 end
 local next_version = (stored_version or log_last_version(log)) + 1
-local base_crc = live and stored[2] or '-'
-local kind, payload = 'full', data
-if live and #patch > 0 and #patch < bytes and tonumber(patch_base) == version and patch_crc == stored[2] then
-  kind, payload = 'patch', patch
+local before_crc = live and stored[2] or '-'
+if kind ~= 'full' and payload == '' then
+  payload = ARGV[1]
+end
+if kind ~= 'full' and not (live and #payload < bytes and tonumber(base_version) == version and base_crc == stored[2]) then
+  kind, payload, encoding = 'full', '', '-'
+end
+local whole = kind == 'full' and payload == ''
+if whole then
+  encoding = '-'
+  payload = chunked and '' or data
 end
 -- The log gets what is published, but a whole document now and then so that patches can be replayed from it, and no other whole
--- document that would fill it: of those it keeps the entry, without the bytes.
-local logged_kind, logged = kind, payload
+-- document that would fill it: of those it keeps the entry, without the bytes. Of a chunked one a copy of the context stands beside it.
+local logged_kind, logged, logged_encoding = kind, payload, encoding
 local key_version = tonumber(stored[8] or 0)
-if kind == 'patch' then
-  if key_version == 0 or next_version - key_version >= tonumber(keyframe) then
-    logged_kind, logged, key_version = 'full', data, next_version
+local due = key_version == 0 or next_version - key_version >= tonumber(keyframe)
+local copy = false
+if kind ~= 'full' then
+  if due and chunked then
+    copy = bytes <= 2097152
+    key_version = copy and next_version or 0
+  elseif due then
+    logged_kind, logged, logged_encoding, key_version = 'full', data, '-', next_version
   end
-elseif 8 * bytes <= tonumber(log_bytes) then
+elseif not (chunked and whole) and 8 * #payload <= tonumber(log_bytes) then
   key_version = next_version
 else
-  logged, key_version = '', 0
+  logged, logged_encoding, key_version = '', '-', 0
 end
 local kept = log_keep + keyframe
 -- Should Redis give back other bytes than it was given, the old ones must still be there: large ones are kept aside by name, which costs
--- the same whatever their length; small ones by value, which costs less.
-local aside = live and bytes > 4096
-local before
+-- the same whatever their length; small ones and single chunks by value, which costs less.
+local aside = live and not in_place and (bytes > INLINE or chunked or stored[10] ~= false)
+local before = {}
 if aside then
   redis.call('RENAME', context, old)
 elseif live then
-  before = redis.call('HGET', context, 'data')
+  local names = built and built.names or { 'data' }
+  for i = 1, #names do
+    before[i] = { names[i], built and built.sources[names[i]] or redis.call('HGET', context, names[i]) }
+  end
+end
+local function has_new_fields(values)
+  for i = 1, #values do
+    if not values[i][2] then
+      return true
+    end
+  end
+  return false
 end
 local function restore()
-  if before then
-    redis.call('HSET', context, 'data', before)
-  else
+  for i = 1, #before do
+    if before[i][2] then
+      redis.call('HSET', context, before[i][1], before[i][2])
+    else
+      redis.call('HDEL', context, before[i][1])
+    end
+  end
+  if not live or aside then
     redis.call('DEL', context)
   end
   if aside then
     redis.call('RENAME', old, context)
   end
 end
-redis.call('HSET', context, 'data', data)
-if redis.call('HGET', context, 'data') ~= data then
-  restore()
-  return { 'WRITE_CORRUPT', version }
+local writes = built and built.writes or { 'data', data }
+if #writes > 0 then
+  redis.call('HSET', context, unpack(writes))
+end
+local written = {}
+for i = 1, #writes, 2 do
+  written[writes[i]] = writes[i + 1]
+  if redis.call('HGET', context, writes[i]) ~= writes[i + 1] then
+    restore()
+    return { 'WRITE_CORRUPT', version }
+  end
 end
 -- the log comes after the bytes: an entry that is taken back leaves its id used, and the next commit could not have it
 local function log_entry()
-  return redis.pcall('XADD', log, 'MAXLEN', '~', kept, next_version .. '-0', 'kind', logged_kind, 'frame', logged,
-    'base', base_crc, 'crc', crc, 'sha', sha, 'len', bytes, 'op', op, 'by', by, 'at', now, 'exp', exp or '-')
+  local fields = { 'kind', logged_kind, 'frame', logged, 'base', before_crc, 'crc', crc, 'sha', sha, 'len', bytes, 'op', op, 'by', by, 'at', now,
+    'exp', exp or '-' }
+  if logged_encoding ~= '-' then
+    fields[#fields + 1] = 'enc'
+    fields[#fields + 1] = logged_encoding
+  end
+  return redis.pcall('XADD', log, 'MAXLEN', '~', kept, next_version .. '-0', unpack(fields))
 end
 local logged_at = log_entry()
 if type(logged_at) == 'table' and logged_at.err then
+  if in_place then
+    -- its version is not the one after the base's: what is published then is the whole document, which is not here
+    restore()
+    return { 'BASE_MISMATCH', version, stored[2], '-' }
+  end
   -- the log is ahead of the context: versions go on from the log
   local reached, last = pcall(log_last_version, log)
   if reached then
     next_version = last + 1
-    kind, payload, logged_kind, logged, key_version = 'full', data, 'full', data, next_version
+    kind, whole, encoding, copy = 'full', true, '-', false
+    payload = chunked and '' or data
+    logged_kind, logged, logged_encoding, key_version = 'full', payload, '-', chunked and 0 or next_version
     logged_at = log_entry()
   end
   if type(logged_at) == 'table' and logged_at.err then
@@ -154,6 +239,14 @@ if type(logged_at) == 'table' and logged_at.err then
   end
 end
 redis.call('HSET', context, 'v', next_version, 'crc', crc, 'sha', sha, 'len', bytes, 'at', now, 'by', by, 'op', op, 'kf', key_version)
+if chunked then
+  redis.call('HSET', context, 'chunks', built.manifest)
+elseif in_place and stored[10] then
+  redis.call('HDEL', context, 'chunks')
+end
+if built and #built.removed > 0 then
+  redis.call('HDEL', context, unpack(built.removed))
+end
 if aside then
   redis.call('UNLINK', old)
 end
@@ -178,12 +271,37 @@ elseif changed then
   redis.call('PERSIST', context)
   redis.call('PERSIST', log)
 end
-if aside or not live then
-  -- a hash table that has just grown keeps two tables and moves a bucket with each look: bytes that the next reads would make wrong
+local reshaped = aside or not live or has_new_fields(before) or (built and #built.removed > 0) or (exp == nil) ~= (stored_exp == nil)
+  or (fence ~= '0' and not stored[6])
+if reshaped and (chunked or stored[10]) then
+  settle(context, math.max(chunked and #built.manifest or 0, stored[10] and #stored[10] or 0))
+elseif aside or not live then
   redis.call('HMGET', context, 'v', 'crc', 'sha', 'len', 'at', 'by', 'op', 'kf')
 end
--- two whole documents that patches build on, and as much again
-local log_limit = math.max(tonumber(log_bytes), 3 * bytes)
+local kept_aside = 0
+-- where there was nothing at all, copies of one that was lost may still be there
+if chunked or stored[10] or not stored_version then
+  local checkpoint, older = checkpoint_keys(context)
+  if not chunked or not live then
+    redis.call('DEL', checkpoint, older)
+  end
+  if copy then
+    if redis.call('EXISTS', checkpoint) == 1 then
+      redis.call('RENAME', checkpoint, older)
+    end
+    redis.call('COPY', context, checkpoint, 'REPLACE')
+  end
+  if exp and (copy or changed) then
+    redis.call('PEXPIREAT', checkpoint, exp + tombstone)
+    redis.call('PEXPIREAT', older, exp + tombstone)
+  elseif copy or changed then
+    redis.call('PERSIST', checkpoint)
+    redis.call('PERSIST', older)
+  end
+  kept_aside = (redis.call('MEMORY', 'USAGE', checkpoint, 'SAMPLES', 0) or 0) + (redis.call('MEMORY', 'USAGE', older, 'SAMPLES', 0) or 0)
+end
+-- two whole documents that patches build on, and as much again; of a chunked one they stand beside the log
+local log_limit = chunked and tonumber(log_bytes) or math.max(tonumber(log_bytes), 3 * bytes)
 local log_used = redis.call('MEMORY', 'USAGE', log, 'SAMPLES', 0)
 while log_used > log_limit and kept > 1 do
   kept = math.max(1, math.floor(math.min(kept, redis.call('XLEN', log)) / 2))
@@ -193,7 +311,7 @@ while log_used > log_limit and kept > 1 do
     redis.call('HSET', context, 'kf', 0)
   end
 end
-local used = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0) + log_used
+local used = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0) + log_used + kept_aside
 local accounted = tonumber(redis.call('ZSCORE', size_index, id) or 0)
 if accounted ~= used then
   redis.call('ZADD', size_index, used, id)
@@ -206,14 +324,28 @@ end
 if not live or math.floor(now / 1000) ~= math.floor((tonumber(stored[5]) or 0) / 1000) then
   redis.call('ZADD', use_index, now, id)
 end
-local announced = (kind == 'full' and bytes > 4096) and 'follows' or kind
-local header = string.format('lc1 %s %d %s %s %d %d %s %d %s %s %s\n', announced, next_version, crc, sha, bytes, next_version - 1, base_crc,
-  now, exp or '-', op, by)
-if announced == 'follows' then
-  -- joining a large document to its header would copy it, and cost Redis more than hashing it
-  redis.call(publish, channel, header)
-  redis.call(publish, channel, data)
-else
-  redis.call(publish, channel, header .. payload)
+local parts, texts = 0, {}
+if whole and chunked then
+  for name in string.gmatch(built.manifest, '(%S+) %d+ %x+\n') do
+    texts[#texts + 1] = written[name] or redis.call('HGET', context, name)
+  end
+  parts = #texts
+elseif #payload > INLINE then
+  parts = 1
 end
-return { 'COMMITTED', next_version, now, kind, #payload, exp or 0, used }
+local header = frame_header({ protocol = protocol, kind = kind, encoding = encoding, parts = parts, version = next_version, crc = crc, sha = sha,
+  length = bytes, base = next_version - 1, base_crc = before_crc, at = now, exp = exp or '-', op = op, by = by })
+if parts == 0 then
+  redis.call(publish, channel, header .. payload)
+else
+  -- joining a large payload to its header would copy it, and cost Redis more than hashing it
+  redis.call(publish, channel, header)
+  if whole and chunked then
+    for i = 1, #texts do
+      redis.call(publish, channel, texts[i])
+    end
+  else
+    redis.call(publish, channel, payload)
+  end
+end
+return { 'COMMITTED', next_version, now, kind, whole and bytes or #payload, exp or 0, used }

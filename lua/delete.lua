@@ -7,7 +7,7 @@
 -- KEYS[5] zset    {tag}:size, id by accounted bytes
 -- KEYS[6] hash    {tag}:mem, the shard's accounts
 -- ARGV[1] string  header, words: op by ifVersion|- ifCrc|- till(ms) previousTill(ms) firstSent(ms) fence
--- ARGV[2] string  settings, words: tombstone(ms) publishCommand
+-- ARGV[2] string  settings, words: tombstone(ms) publishCommand protocol
 -- ARGV[3] string  id
 -- ARGV[4] string  channel
 -- Returns: DELETED version at(ms) | ABSENT | APPLIED version at(ms) crc: this operation did it before | CONFLICT version crc
@@ -17,12 +17,14 @@
 -- @include clock
 -- @include log
 -- @include retry
+-- @include frame
+-- @include checkpoint
 -- @include remove
 local context, log = KEYS[1], KEYS[2]
 local keys = { context = context, log = log, exp = KEYS[3], use = KEYS[4], size = KEYS[5], mem = KEYS[6] }
 local op, by, if_version, if_crc, till, prev, sent, fence = string.match(ARGV[1],
   '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
-local tombstone, publish = string.match(ARGV[2], '^(%S+) (%S+)$')
+local tombstone, publish, protocol = string.match(ARGV[2], '^(%S+) (%S+) (%S+)$')
 local id, channel = ARGV[3], ARGV[4]
 
 local now = clock_ms()
@@ -56,5 +58,5 @@ end
 
 local removed = math.max(version, log_last_version(log)) + 1
 remove_context(keys, id, removed .. '-0', 'deleted', now, op, by, tombstone)
-redis.call(publish, channel, removal_frame('deleted', removed, version, stored[2] or '-', now, op, by))
+redis.call(publish, channel, removal_frame(protocol, 'deleted', removed, version, stored[2] or '-', now, op, by))
 return { 'DELETED', removed, now }

@@ -6,17 +6,19 @@
 -- KEYS[4] hash    {tag}:mem, the shard's accounts
 -- ARGV[1] string  {tag}, from which the keys of each context are made
 -- ARGV[2] number  contexts at most
--- ARGV[3] string  settings, words: tombstone(ms) publishCommand by
+-- ARGV[3] string  settings, words: tombstone(ms) publishCommand by protocol
 -- Returns: EXPIRED more(ids still due: 1 or 0) next(ms, the earliest expiry left, 0 none) id version id version ...
 -- Publishes: one `expired` frame a context, with its last version.
 -- Atomic because: a context that was given a new expiry a moment ago must not be removed, and what is removed must go from every
 --   index together. The keys of contexts are made from the tag here: the ids are only known inside, and all share its hash slot.
 -- @include clock
 -- @include log
+-- @include frame
+-- @include checkpoint
 -- @include remove
 local exp_index = KEYS[1]
 local tag, limit = ARGV[1], tonumber(ARGV[2])
-local tombstone, publish, by = string.match(ARGV[3], '^(%S+) (%S+) (%S+)$')
+local tombstone, publish, by, protocol = string.match(ARGV[3], '^(%S+) (%S+) (%S+) (%S+)$')
 local now = clock_ms()
 local due = redis.call('ZRANGEBYSCORE', exp_index, '-inf', now, 'LIMIT', 0, limit)
 local answer = { 'EXPIRED', #due == limit and 1 or 0, 0 }
@@ -35,7 +37,7 @@ for i = 1, #due do
   else
     local version = math.max(tonumber(stored[1]) or 0, log_last_version(keys.log))
     remove_context(keys, id, version .. '-1', 'expired', now, '-', by, tombstone)
-    redis.call(publish, tag .. ':ch:' .. id, removal_frame('expired', version, version, stored[2] or '-', now, '-', by))
+    redis.call(publish, tag .. ':ch:' .. id, removal_frame(protocol, 'expired', version, version, stored[2] or '-', now, '-', by))
     answer[#answer + 1] = id
     answer[#answer + 1] = version
   end

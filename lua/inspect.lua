@@ -25,8 +25,21 @@ for i = 1, #fields, 2 do
 end
 local wrong = {}
 local data = c.data or ''
-local sha = redis.sha1hex(data)
-if not c.data then wrong[#wrong + 1] = 'no data field' end
+local form = 'one field'
+-- the SHA-1 of a document in chunks is that of the list of its chunks, each with its own
+local sha = redis.sha1hex(c.chunks or data)
+if c.chunks and not c.data then
+  local names = {}
+  for name, length, sum in string.gmatch(c.chunks, '(d%d+) (%d+) (%x+)\n') do
+    local chunk = c[name] or ''
+    names[#names + 1] = chunk
+    if tostring(#chunk) ~= length or redis.sha1hex(chunk) ~= sum then wrong[#wrong + 1] = 'chunk ' .. name end
+  end
+  data = table.concat(names)
+  form = #names .. ' chunks'
+elseif not c.data then
+  wrong[#wrong + 1] = 'no data field'
+end
 if tostring(#data) ~= c.len then wrong[#wrong + 1] = 'length' end
 if sha ~= c.sha then wrong[#wrong + 1] = 'sha1' end
 local crc = 'not computed above 4096 bytes in Redis: pipe the data through crc32'
@@ -45,6 +58,7 @@ local lines = {
   'id        ' .. id,
   'version   ' .. tostring(c.v),
   'length    ' .. tostring(c.len) .. ' stored, ' .. #data .. ' found',
+  'form      ' .. form,
   'sha1      ' .. tostring(c.sha) .. ' stored',
   '          ' .. sha .. ' computed',
   'crc32     ' .. tostring(c.crc) .. ' stored',

@@ -15,12 +15,13 @@ local steps = {
   -- what a probe without the right to DEL has left would be in the way
   { 'DEL', hash }, { 'DEL', stream }, { 'DEL', zset }, { 'DEL', old },
   { 'HSET', hash, 'n', 1 }, { 'HMGET', hash, 'n' }, { 'HGET', hash, 'n' }, { 'HINCRBY', hash, 'n', 1 }, { 'HDEL', hash, 'x' },
-  { 'HGETALL', hash }, { 'RENAME', hash, old }, { 'RENAME', old, hash }, { 'UNLINK', old }, { 'PEXPIREAT', hash, 4102444800000 }, { 'PEXPIRE', hash, 60000 }, { 'PERSIST', hash },
+  { 'HGETALL', hash }, { 'RENAME', hash, old }, { 'RENAME', old, hash }, { 'COPY', hash, old, 'REPLACE' }, { 'UNLINK', old },
+  { 'EXISTS', hash }, { 'PEXPIREAT', hash, 4102444800000 }, { 'PEXPIRE', hash, 60000 }, { 'PERSIST', hash },
   { 'XADD', stream, 'MAXLEN', 1, '1-0', 'n', 1 }, { 'XRANGE', stream, '-', '+' }, { 'XREVRANGE', stream, '+', '-', 'COUNT', 1 },
   { 'XLEN', stream }, { 'XTRIM', stream, 'MAXLEN', 1 },
   { 'ZADD', zset, 1, 'n' }, { 'ZSCORE', zset, 'n' }, { 'ZMSCORE', zset, 'n' }, { 'ZRANGE', zset, 0, 0, 'WITHSCORES' },
   { 'ZRANGEBYSCORE', zset, '-inf', 1, 'LIMIT', 0, 1 }, { 'ZSCAN', zset, 0 }, { 'ZREM', zset, 'x' }, { 'ZCARD', zset },
-  { 'MEMORY', 'USAGE', hash, 'SAMPLES', 0 }, { ARGV[2], ARGV[1], 'lc1 probe' }, { 'DEL', hash }, { 'DEL', stream }, { 'DEL', zset },
+  { 'MEMORY', 'USAGE', hash, 'SAMPLES', 0 }, { ARGV[2], ARGV[1], 'lc1 probe' }, { 'DEL', hash }, { 'DEL', stream }, { 'DEL', zset }, { 'DEL', old },
 }
 local denied
 for i = 1, #steps do

@@ -7,16 +7,19 @@
 -- KEYS[5] zset    {tag}:size, id by accounted bytes
 -- KEYS[6] hash    {tag}:mem, the shard's accounts
 -- ARGV[1] string  header, words: op by ttl(ms)|none till(ms)
--- ARGV[2] string  settings, words: tombstone(ms) grace(ms) publishCommand
+-- ARGV[2] string  settings, words: tombstone(ms) grace(ms) publishCommand protocol
 -- ARGV[3] string  id
 -- ARGV[4] string  channel
 -- Returns: TOUCHED version exp(ms, 0 none) | ABSENT | LATE now(ms): this attempt came after its time
 -- Publishes: one `touch` frame on the channel, so that replicas know the new expiry at once.
 -- Atomic because: the field, the index, the accounts and the native expiry behind it must say the same.
 -- @include clock
+-- @include frame
+-- @include checkpoint
+-- @include settle
 local context, log, exp_index, use_index, size_index, mem = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local op, by, ttl, till = string.match(ARGV[1], '^(%S+) (%S+) (%S+) (%S+)$')
-local tombstone, grace, publish = string.match(ARGV[2], '^(%S+) (%S+) (%S+)$')
+local tombstone, grace, publish, protocol = string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+)$')
 local id, channel = ARGV[3], ARGV[4]
 
 local now = clock_ms()
@@ -29,6 +32,7 @@ if not version or (exp and exp <= now) then
   return { 'ABSENT' }
 end
 
+local checkpoint, older = checkpoint_keys(context)
 local before = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0)
 if ttl == 'none' then
   exp = nil
@@ -36,12 +40,19 @@ if ttl == 'none' then
   redis.call('ZREM', exp_index, id)
   redis.call('PERSIST', context)
   redis.call('PERSIST', log)
+  redis.call('PERSIST', checkpoint)
+  redis.call('PERSIST', older)
 else
   exp = now + tonumber(ttl)
   redis.call('HSET', context, 'exp', exp)
   redis.call('ZADD', exp_index, exp, id)
   redis.call('PEXPIREAT', context, exp + tonumber(grace))
   redis.call('PEXPIREAT', log, exp + tonumber(tombstone))
+  redis.call('PEXPIREAT', checkpoint, exp + tonumber(tombstone))
+  redis.call('PEXPIREAT', older, exp + tonumber(tombstone))
+end
+if (ttl == 'none') ~= (stored[3] == false) then
+  settle(context, #(redis.call('HGET', context, 'chunks') or ''))
 end
 local grown = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0) - before
 local accounted = redis.call('ZSCORE', size_index, id)
@@ -50,6 +61,6 @@ if accounted and grown ~= 0 then
   redis.call('HINCRBY', mem, 'bytes', grown)
 end
 redis.call('ZADD', use_index, now, id)
-redis.call(publish, channel, string.format('lc1 touch %d %s - 0 %d %s %d %s %s %s\n', version, (stored[2] or '-'), version, (stored[2] or '-'), now,
-  exp or '-', op, by))
+redis.call(publish, channel, frame_header({ protocol = protocol, kind = 'touch', encoding = '-', parts = 0, version = version, crc = stored[2] or '-',
+  sha = '-', length = 0, base = version, base_crc = stored[2] or '-', at = now, exp = exp or '-', op = op, by = by }))
 return { 'TOUCHED', version, exp or 0 }

@@ -88,8 +88,11 @@ class Writer {
   async commit(id: string, data: string, patch: { text: string; baseVersion: number; baseCrc: string } | null): Promise<number> {
     const result = await this.#commands.commit(
       {
-        ...{ id, data, patch, operation: this.#operation(), ifVersion: null, ifCrc: null, ttl: 'none' },
+        ...{ id, operation: this.#operation(), ifVersion: null, ifCrc: null, ttl: 'none' },
         ...{ length: Buffer.byteLength(data), crc: crc32Hex(data), sha1: sha1Hex(data) },
+        storage: { form: 'whole', data },
+        payload: { kind: patch === null ? 'full' : 'patch', encoding: '-', bytes: patch?.text ?? null },
+        base: patch === null ? null : { version: patch.baseVersion, crc: patch.baseCrc, sha1: null },
       },
       this.#connection.deadline(5_000),
     );

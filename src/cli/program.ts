@@ -10,6 +10,7 @@ import { patchCommand } from './commands/patch.js';
 import { setCommand } from './commands/set.js';
 import { statsCommand } from './commands/stats.js';
 import { touchCommand } from './commands/touch.js';
+import { upgradeCommand } from './commands/upgrade.js';
 import { verifyCommand } from './commands/verify.js';
 import { watchCommand } from './commands/watch.js';
 import { withHelp } from './help.js';
@@ -36,7 +37,7 @@ export function createProgram(signal: AbortSignal): Command {
   // biome-ignore format: the order of the help
   const commands = [
     getCommand, setCommand, patchCommand, deleteCommand, touchCommand, listCommand, watchCommand,
-    historyCommand, inspectCommand, verifyCommand, statsCommand, doctorCommand, demoCommand,
+    historyCommand, inspectCommand, verifyCommand, statsCommand, doctorCommand, upgradeCommand, demoCommand,
   ];
   for (const create of commands) program.addCommand(create(signal).copyInheritedSettings(program));
   return withHelp(program, {

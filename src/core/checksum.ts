@@ -6,15 +6,15 @@ import { createHash } from 'node:crypto';
 import * as zlib from 'node:zlib';
 import CRC32 from 'crc-32';
 
-type Crc32 = (data: string | Uint8Array) => number;
+type Crc32 = (data: string | Uint8Array, before?: number) => number;
 const nativeCrc32 = (zlib as { crc32?: Crc32 }).crc32;
 
 /** CRC-32 by the portable implementation; what Node below 20.15 uses. */
-export function portableCrc32(data: string | Uint8Array): number {
-  return CRC32.buf(typeof data === 'string' ? new TextEncoder().encode(data) : data) >>> 0;
+export function portableCrc32(data: string | Uint8Array, before = 0): number {
+  return CRC32.buf(typeof data === 'string' ? new TextEncoder().encode(data) : data, before | 0) >>> 0;
 }
 
-/** CRC-32 of bytes, or of a string's UTF-8 bytes, as an unsigned 32-bit number. */
+/** CRC-32 of bytes, or of a string's UTF-8 bytes, as an unsigned 32-bit number; `before` is that of what stands before them. */
 export const crc32: Crc32 = nativeCrc32 ?? portableCrc32;
 
 /** A CRC-32 as it is stored and sent: 8 lower-case hex digits. */

@@ -4,34 +4,21 @@
  */
 
 import type { Redis } from 'ioredis';
+import { LRUCache } from 'lru-cache';
 import { ContextError, isContextError } from '../core/errors.js';
+import {
+  type BaseMismatch,
+  type CommitRequest,
+  type Committed,
+  type Conflict,
+  commitArguments,
+  commitHeader,
+} from './commitRequest.js';
 import { type ContextKeys, contextKey, type Keys, type ShardKeys } from './keys.js';
+import { type LogEntry, logEntry } from './logEntries.js';
 import type { Argument, Deadline, RedisConnection } from './RedisConnection.js';
+import { chunkRanges, isChunked, type Layout, named, READ_FIELDS, type StoredContext, storedContext } from './storedContext.js';
 import { writeWithRetries } from './writeRetries.js';
-
-/** A context as it is stored; `data` is not verified yet. */
-export interface StoredContext {
-  readonly data: Buffer;
-  readonly version: number;
-  readonly crc: string;
-  readonly length: number;
-  readonly at: number;
-  readonly expiresAt: number | null;
-}
-
-export interface CommitRequest {
-  readonly id: string;
-  readonly operation: string;
-  readonly data: string | Buffer;
-  readonly length: number;
-  readonly crc: string;
-  readonly sha1: string;
-  /** A JSON Patch and what it was computed from. */
-  readonly patch: { readonly text: string; readonly baseVersion: number; readonly baseCrc: string } | null;
-  readonly ifVersion: number | null;
-  readonly ifCrc: string | null;
-  readonly ttl: number | 'keep' | 'none';
-}
 
 export interface RemoveRequest {
   readonly id: string;
@@ -39,41 +26,9 @@ export interface RemoveRequest {
   readonly ifVersion: number | null;
 }
 
-export interface Conflict {
-  readonly status: 'conflict';
-  readonly version: number;
-}
-
-export interface Committed {
-  readonly status: 'committed';
-  readonly version: number;
-  readonly at: number;
-  readonly kind: 'patch' | 'full';
-  readonly frameBytes: number;
-  readonly expiresAt: number | null;
-  readonly memoryBytes: number;
-  /** An earlier attempt had done it: what else a commit answers is not known any more. */
-  readonly repeated: boolean;
-}
-
 export type Removed =
   | { readonly status: 'deleted'; readonly version: number; readonly at: number }
   | { readonly status: 'absent' };
-
-/** An entry of the delta log. */
-export interface LogEntry {
-  readonly kind: 'patch' | 'full' | 'deleted' | 'expired';
-  readonly version: number;
-  readonly frame: Buffer;
-  readonly baseCrc: string;
-  readonly crc: string;
-  readonly sha1: string;
-  readonly length: number;
-  readonly at: number;
-  readonly expiresAt: number | null;
-  readonly operation: string;
-  readonly by: string;
-}
 
 /** What a list shows of a context. */
 export interface Summary {
@@ -92,6 +47,11 @@ export interface VersionFacts {
   readonly expiresAt: number | null;
 }
 
+export interface CatchUp {
+  readonly facts: VersionFacts | null;
+  readonly entries: readonly LogEntry[] | null;
+}
+
 export interface Settings {
   readonly instanceId: string;
   readonly logKeep: number;
@@ -106,33 +66,25 @@ const KEYFRAME_EVERY = 64;
 /** Redis itself removes an expired context this long after its time, if nobody has: a net behind the sweep, ms. */
 const GRACE_MS = 60_000;
 const PUBLISH = 'PUBLISH';
-const READ_FIELDS = ['data', 'v', 'crc', 'len', 'at', 'exp'] as const;
+/** Contexts that are remembered to be stored in chunks, so that reading one again takes one round trip. */
+const REMEMBERED = 10_000;
 
 type ScriptReply = readonly [string, ...(string | number | null)[]];
 
 const optional = (word: Buffer | string | number | null | undefined): number | null =>
   word === null || word === undefined || word === '' || word === '-' || Number(word) === 0 ? null : Number(word);
 
-const checksumOf = (word: string | null | undefined): string => (word === undefined || word === null || word === '-' ? '' : word);
-
-function storedContext(fields: readonly (Buffer | null | undefined)[]): StoredContext | null {
-  const [data, version, crc, length, at, exp] = fields;
-  if (!version && !data) return null;
-  return {
-    data: data ?? Buffer.alloc(0),
-    version: Number(version ?? Number.NaN),
-    crc: crc?.toString() ?? '',
-    length: Number(length ?? Number.NaN),
-    at: Number(at ?? Number.NaN),
-    expiresAt: optional(exp?.toString()),
-  };
-}
+/** Stands for a context whose chunks have still to be asked for. */
+const CHUNKED = Symbol('chunked');
 
 export class ContextCommands {
   readonly connection: RedisConnection;
   readonly keys: Keys;
   readonly settings: Settings;
+  /** Protocol in which is written: what the namespace's format allows. Every protocol is read. */
+  protocol: 1 | 2 = 2;
   readonly #commitSettings: string;
+  readonly #chunked = new LRUCache<string, true>({ max: REMEMBERED });
 
   constructor(connection: RedisConnection, keys: Keys, settings: Settings) {
     this.connection = connection;
@@ -143,27 +95,27 @@ export class ContextCommands {
   }
 
   /** @throws ContextError `CHECKSUM`, `WRITE_CORRUPT`, `FENCED`, `LOCKED`, `OUTCOME_UNKNOWN` and those of the connection */
-  async commit(request: CommitRequest, deadline: Deadline): Promise<Committed | Conflict> {
-    const { id, patch } = request;
+  async commit(request: CommitRequest, deadline: Deadline): Promise<Committed | Conflict | BaseMismatch> {
+    const { id, payload } = request;
     const keys = this.keys.of(id);
-    const head = `${request.operation} ${this.settings.instanceId} ${request.ifVersion ?? '-'} ${request.ifCrc || '-'} ${
-      patch === null ? '0 -' : `${patch.baseVersion} ${patch.baseCrc}`
-    } ${request.sha1} ${request.crc} ${request.length} ${request.ttl}`;
+    const head = commitHeader(request, this.settings.instanceId);
+    const tail = `0 ${payload.kind} ${payload.encoding} ${this.#commitSettings} ${this.protocol}`;
     const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'commit' }, (attempt) =>
       this.connection.runScript<ScriptReply>(
         deadline,
         'commit',
         [...writeKeys(keys), keys.old],
-        [request.data, patch?.text ?? '', `${head} ${attempt} 0 ${this.#commitSettings}`, id, keys.channel],
+        commitArguments(request, `${head} ${attempt} ${tail}`, keys.channel),
       ),
     );
     const [status, version] = reply;
     if (status === 'COMMITTED') {
+      if (request.storage.form === 'plan') this.#chunked.set(id, true);
       return {
         status: 'committed',
         version: Number(version),
         at: Number(reply[2]),
-        kind: reply[3] === 'patch' ? 'patch' : 'full',
+        kind: reply[3] as Committed['kind'],
         frameBytes: Number(reply[4]),
         expiresAt: optional(reply[5]),
         memoryBytes: Number(reply[6]),
@@ -184,6 +136,8 @@ export class ContextCommands {
         repeated: true,
       };
     }
+    if (status === 'BASE_MISMATCH')
+      return { status: 'baseMismatch', version: Number(version), damaged: reply[3] === '-' ? null : String(reply[3]) };
     return this.#refused(reply, id);
   }
 
@@ -194,7 +148,7 @@ export class ContextCommands {
     const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'delete' }, (attempt) =>
       this.connection.runScript<ScriptReply>(deadline, 'delete', writeKeys(keys), [
         `${head} ${attempt} 0`,
-        `${this.settings.tombstoneMs} ${PUBLISH}`,
+        `${this.settings.tombstoneMs} ${PUBLISH} ${this.protocol}`,
         id,
         keys.channel,
       ]),
@@ -217,7 +171,7 @@ export class ContextCommands {
     const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'touch' }, (attempt) =>
       this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
         `${operation} ${instanceId} ${ttl} ${attempt.slice(0, attempt.indexOf(' '))}`,
-        `${tombstoneMs} ${GRACE_MS} ${PUBLISH}`,
+        `${tombstoneMs} ${GRACE_MS} ${PUBLISH} ${this.protocol}`,
         id,
         keys.channel,
       ]),
@@ -244,25 +198,59 @@ export class ContextCommands {
     return this.#ask(deadline, () => this.connection.attempt(deadline, doing, run));
   }
 
-  /** The fields of a context; the caller judges its expiry. */
+  /** The fields of a context; the caller judges its expiry. One round trip; a second where it was not known to be stored in chunks. */
   async read(id: string, deadline: Deadline): Promise<StoredContext | null> {
     const key = contextKey(this.keys.shardOf(id), id);
-    return storedContext(await this.#asked(deadline, 'read', (client) => client.hmgetBuffer(key, ...READ_FIELDS)));
+    if (!this.#chunked.has(id)) {
+      const fields = named(await this.#asked(deadline, 'read', (client) => client.hmgetBuffer(key, ...READ_FIELDS)));
+      if (!isChunked(fields)) return storedContext(fields);
+    }
+    return this.#whole(id, await this.#asked(deadline, 'read', (client) => client.hgetallBuffer(key)));
   }
 
-  /** Several in one round trip, in the order of the ids. */
+  /** Several in one round trip, as {@link read}, in the order of the ids. */
   async readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
-    const rows = await this.#asked(deadline, 'read', (client) =>
-      Promise.all(ids.map((id) => client.hmgetBuffer(contextKey(this.keys.shardOf(id), id), ...READ_FIELDS))),
+    const ask = (client: Redis, id: string, all: boolean) => {
+      const key = contextKey(this.keys.shardOf(id), id);
+      return all
+        ? client.hgetallBuffer(key).then((fields) => this.#whole(id, fields))
+        : client.hmgetBuffer(key, ...READ_FIELDS).then((reply) => {
+            const fields = named(reply);
+            return isChunked(fields) ? CHUNKED : storedContext(fields);
+          });
+    };
+    const first = await this.#asked(deadline, 'read', (client) =>
+      Promise.all(ids.map((id) => ask(client, id, this.#chunked.has(id)))),
     );
-    return rows.map(storedContext);
+    const left = ids.filter((_, index) => first[index] === CHUNKED);
+    if (left.length === 0) return first as (StoredContext | null)[];
+    const second = await this.#asked(deadline, 'read', (client) => Promise.all(left.map((id) => ask(client, id, true))));
+    return first.map((found) => (found === CHUNKED ? second.shift() : found)) as (StoredContext | null)[];
   }
 
-  /** A read whose expiry Redis judges by its own clock. */
-  async readJudged(id: string, deadline: Deadline): Promise<StoredContext | null> {
-    const keys = [contextKey(this.keys.shardOf(id), id)];
-    const [status, ...fields] = await this.connection.runScriptForBytes(deadline, 'read', keys, []);
-    return status?.toString() === 'FOUND' ? storedContext(fields) : null;
+  #whole(id: string, fields: Record<string, Buffer>): StoredContext | null {
+    if (isChunked(fields)) this.#chunked.set(id, true);
+    else this.#chunked.delete(id);
+    return storedContext(fields);
+  }
+
+  /** How the stored document is cut: the ranges of its chunks, in its order; null where there is none. */
+  async layout(id: string, deadline: Deadline): Promise<Layout | null> {
+    const key = contextKey(this.keys.shardOf(id), id);
+    const [version, crc, length, manifest] = await this.#asked(deadline, 'read the layout', (client) =>
+      client.hmget(key, 'v', 'crc', 'len', 'chunks'),
+    );
+    if (!version || !crc) return null;
+    return { version: Number(version), crc, chunks: manifest ? chunkRanges(manifest) : [{ name: 'data', from: 0, to: Number(length) }] };
+  }
+
+  /** Copies of a chunked context as it was at earlier versions, the newer one first. */
+  async checkpoints(id: string, deadline: Deadline): Promise<StoredContext[]> {
+    const names = this.keys.checkpointsOf(id);
+    const found = await this.#asked(deadline, 'read checkpoints', (client) =>
+      Promise.all(names.map((key) => client.hgetallBuffer(key))),
+    );
+    return found.map(storedContext).filter((stored) => stored !== null);
   }
 
   /** Whether it exists, and what it is at: no document travels. */
@@ -291,6 +279,25 @@ export class ContextCommands {
     return (await this.#asked(deadline, 'read the log', (client) => client.xrangeBuffer(log, start, '+', 'COUNT', limit))).map(
       logEntry,
     );
+  }
+
+  /**
+   * What a context is at, and what its log has after a version, of one moment and in one round trip. `entries` is null where they would be
+   * more than the document, unless `all` are asked for.
+   */
+  async catchUp(id: string, after: number, limit: number, all: boolean, deadline: Deadline): Promise<CatchUp> {
+    const { context, log } = this.keys.of(id);
+    const sentAt = performance.now();
+    const [status, now, version, crc, exp, ...entries] = await this.#ask(deadline, () =>
+      this.connection.runScriptForBytes(deadline, 'catchup', [context, log], [after, limit, all ? 'all' : 'smaller']),
+    );
+    this.connection.clock.observe(sentAt, performance.now(), Number(now));
+    const facts =
+      version === null || version === undefined || version.length === 0
+        ? null
+        : { version: Number(version), crc: String(crc), expiresAt: optional(exp) };
+    const found = entries as unknown as [Buffer, Buffer[]][];
+    return { facts, entries: status?.toString() === 'WHOLE' ? null : found.map(logEntry) };
   }
 
   /** The newest log entries, newest first. */
@@ -367,7 +374,7 @@ export class ContextCommands {
     deadline: Deadline,
   ): Promise<{ more: boolean; nextAt: number | null; expired: { id: string; version: number }[] }> {
     const { tombstoneMs, instanceId } = this.settings;
-    const args: Argument[] = [shard.tag, limit, `${tombstoneMs} ${PUBLISH} ${instanceId}`];
+    const args: Argument[] = [shard.tag, limit, `${tombstoneMs} ${PUBLISH} ${instanceId} ${this.protocol}`];
     const reply = await this.connection.runScript<ScriptReply>(
       deadline,
       'expire',
@@ -433,23 +440,3 @@ export class ContextCommands {
 }
 
 const writeKeys = (keys: ContextKeys): string[] => [keys.context, keys.log, keys.exp, keys.use, keys.size, keys.mem];
-
-function logEntry([entryId, fields]: [Buffer, Buffer[]]): LogEntry {
-  const entry = new Map<string, Buffer>();
-  for (let index = 0; index + 1 < fields.length; index += 2)
-    entry.set(String(fields[index]), fields[index + 1] ?? Buffer.alloc(0));
-  const text = (name: string): string => entry.get(name)?.toString() ?? '';
-  return {
-    kind: text('kind') as LogEntry['kind'],
-    version: Number.parseInt(entryId.toString(), 10),
-    frame: entry.get('frame') ?? Buffer.alloc(0),
-    baseCrc: checksumOf(text('base')),
-    crc: checksumOf(text('crc')),
-    sha1: checksumOf(text('sha')),
-    length: Number(text('len')),
-    at: Number(text('at')),
-    expiresAt: optional(text('exp')),
-    operation: text('op'),
-    by: text('by'),
-  };
-}

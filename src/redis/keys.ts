@@ -46,6 +46,12 @@ export class Keys {
       old: `${shard.tag}:o:${id}`,
     };
   }
+
+  /** Copies of a chunked context as it was, the newer one first; named in `lua/include/checkpoint.lua` as well. */
+  checkpointsOf(id: string): readonly [string, string] {
+    const { tag } = this.shardOf(id);
+    return [`${tag}:k:${id}`, `${tag}:j:${id}`];
+  }
 }
 
 export const contextKey = (shard: ShardKeys, id: string): string => `${shard.tag}:c:${id}`;

@@ -88,24 +88,32 @@ export async function loadScripts(connection: RedisConnection, deadline: Deadlin
   await Promise.all(SCRIPT_NAMES.map((name) => connection.loadScript(deadline, name)));
 }
 
-/** The shard count of a namespace: what it was created with; it is created where it does not exist. */
+/** What was fixed when a namespace was created, and the protocol that its instances agreed to write. */
+export interface NamespaceFacts {
+  readonly shards: number;
+  /** 1 where it was made by a version that knows no other, until {@link upgradeNamespace}. Every protocol is read. */
+  readonly protocol: 1 | 2;
+}
+
+/** Opens a namespace; it is created where it does not exist. */
 export async function openNamespace(
   connection: RedisConnection,
   namespace: string,
   shards: number | undefined,
   deadline: Deadline,
-): Promise<number> {
+): Promise<NamespaceFacts> {
   const key = namespaceKey(namespace);
   const reply = await connection.attempt(deadline, 'open the namespace', async (client) => {
     const [, , stored] = await Promise.all([
       client.hsetnx(key, 'shards', shards ?? 1),
-      client.hsetnx(key, 'format', 1),
+      client.hsetnx(key, 'format', NEWEST_FORMAT),
       client.hmget(key, 'shards', 'format'),
     ]);
     return stored;
   });
   const found = Number(reply[0]);
-  if (!Number.isInteger(found) || found < 1 || reply[1] !== '1') {
+  const protocol = protocolOf(reply[1]);
+  if (!Number.isInteger(found) || found < 1 || protocol === null) {
     const message = `namespace ${namespace} was made by another format (shards ${reply[0]}, format ${reply[1]}); use a version of this package that knows it`;
     throw new ContextError('NAMESPACE_MISMATCH', message, { namespace });
   }
@@ -116,5 +124,42 @@ export async function openNamespace(
       { namespace, expected: shards, found },
     );
   }
-  return found;
+  return { shards: found, protocol };
+}
+
+/** A namespace's format is the newest protocol that may be written in it. */
+const NEWEST_FORMAT = 2;
+
+const protocolOf = (format: string | null | undefined): 1 | 2 | null => (format === '1' ? 1 : format === '2' ? 2 : null);
+
+/** The protocol of a namespace that is open already: somebody may have upgraded it. */
+export async function namespaceProtocol(connection: RedisConnection, namespace: string, deadline: Deadline): Promise<1 | 2> {
+  const format = await connection.attempt(deadline, 'look at the namespace', (client) =>
+    client.hget(namespaceKey(namespace), 'format'),
+  );
+  return protocolOf(format) ?? 1;
+}
+
+/**
+ * Lets the instances of a namespace write protocol 2. Older instances cannot read that: it is for when none of them runs any more. They
+ * refuse such a namespace when they connect.
+ */
+export async function upgradeNamespace(
+  connection: RedisConnection,
+  namespace: string,
+  deadline: Deadline,
+): Promise<{ readonly from: 1 | 2; readonly to: 2 }> {
+  const key = namespaceKey(namespace);
+  const format = await connection.attempt(deadline, 'look at the namespace', (client) => client.hget(key, 'format'));
+  const from = protocolOf(format);
+  if (from === null) {
+    throw new ContextError(
+      'NAMESPACE_MISMATCH',
+      `namespace ${namespace} has format ${format}, which this version does not know; use the version that made it`,
+      { namespace, found: format ?? 'none' },
+    );
+  }
+  if (from !== NEWEST_FORMAT)
+    await connection.attempt(deadline, 'upgrade the namespace', (client) => client.hset(key, 'format', NEWEST_FORMAT));
+  return { from, to: NEWEST_FORMAT };
 }

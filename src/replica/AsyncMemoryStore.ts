@@ -3,16 +3,19 @@
  * ends with it.
  *
  * A parsed document takes two to three times its serialized length on V8's heap (measured over objects, strings and numbers); it is
- * accounted at three times plus a fixed part, so that the limit is kept rather than met.
+ * accounted at three times plus a fixed part, so that the limit is kept rather than met. A document in chunks has its bytes and an index
+ * of them in memory as well.
  */
 import { LRUCache } from 'lru-cache';
+import { WHOLE_MOST } from '../core/DocumentText.js';
 import type { Replica } from './Replica.js';
 
 const FIXED_BYTES = 512;
 const HEAP_BYTES_PER_BYTE = 3;
+const WITH_TEXT_PER_BYTE = 4.5;
 
 /** Bytes of this process that a replica of a document of so many bytes is accounted with. */
-export const heapBytes = (documentBytes: number): number => FIXED_BYTES + HEAP_BYTES_PER_BYTE * documentBytes;
+export const heapBytes = (documentBytes: number): number => FIXED_BYTES + Math.ceil((documentBytes > WHOLE_MOST ? WITH_TEXT_PER_BYTE : HEAP_BYTES_PER_BYTE) * documentBytes);
 
 export class AsyncMemoryStore {
   /** Each accounting is an object of its own: the cache takes the same one put in again for unchanged. */

@@ -2,11 +2,12 @@
  * Reads from Redis that are verified before anybody sees them: length and CRC-32 over the bytes, then JSON. A mismatch is read again
  * once (it may have happened on the way); after that it is corruption, and said so with all that is known.
  */
-import { crc32Hex } from '../core/checksum.js';
 import { ContextError } from '../core/errors.js';
+import { JsonDocument } from '../core/JsonDocument.js';
 import { type JsonValue, parseFrozen } from '../core/json.js';
-import type { ContextCommands, StoredContext } from '../redis/ContextCommands.js';
+import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
+import { crcOf, type StoredContext, sharedText, textOf } from '../redis/storedContext.js';
 import { absent, type ReplicaState } from './state.js';
 
 export interface Corruption {
@@ -15,16 +16,30 @@ export interface Corruption {
   readonly expected: string;
   readonly found: string;
   readonly bytes: number;
-  readonly where: 'read' | 'frame' | 'log' | 'verify';
+  readonly where: 'read' | 'frame' | 'log' | 'verify' | 'commit';
 }
 
 /** What is wrong with the bytes, or null. */
 export function damageOf(stored: StoredContext): { readonly expected: string; readonly found: string } | null {
   if (!Number.isSafeInteger(stored.version) || stored.version < 1)
     return { expected: 'a version', found: String(stored.version) };
-  if (stored.data.length !== stored.length) return { expected: `${stored.length} bytes`, found: `${stored.data.length} bytes` };
-  const found = crc32Hex(stored.data);
+  if (stored.found !== stored.length) return { expected: `${stored.length} bytes`, found: `${stored.found} bytes` };
+  const found = crcOf(stored);
   return found === stored.crc ? null : { expected: stored.crc, found };
+}
+
+/** The state that sound bytes are, or null where they are no JSON. */
+export function stateOf(stored: StoredContext): ReplicaState | null {
+  let value: JsonValue;
+  try {
+    value = parseFrozen(textOf(stored));
+  } catch {
+    return null;
+  }
+  const { version, crc, length: bytes, at, expiresAt } = stored;
+  const text = sharedText(stored);
+  const state = { version, crc, value, bytes, at, expiresAt };
+  return text === null ? state : { ...state, document: JsonDocument.pair(value, text) };
 }
 
 export class ContextReader {
@@ -55,6 +70,12 @@ export class ContextReader {
     return Promise.all(ids.map((id, index) => this.#verified(id, rows[index] ?? null, deadline)));
   }
 
+  /** Earlier states of a document in chunks that Redis keeps; damaged ones are left out. */
+  async checkpoints(id: string, deadline: Deadline): Promise<ReplicaState[]> {
+    const found = await this.#commands.checkpoints(id, deadline);
+    return found.filter((stored) => damageOf(stored) === null).flatMap((stored) => stateOf(stored) ?? []);
+  }
+
   async #verified(id: string, first: StoredContext | null, deadline: Deadline): Promise<ReplicaState | null> {
     let stored = first;
     for (let again = false; ; again = true) {
@@ -68,28 +89,17 @@ export class ContextReader {
       const verdict = this.#commands.connection.clock.judge(stored.expiresAt, performance.now());
       if (verdict === 'expired') return null;
       // so near to its expiry that only Redis's own clock can tell
-      if (verdict === 'unknown' && (await this.#commands.readJudged(id, deadline)) === null) return null;
+      if (verdict === 'unknown' && (await this.#commands.versionOf(id, deadline)) === null) return null;
     }
-    let value: JsonValue;
-    try {
-      value = parseFrozen(stored.data.toString());
-    } catch {
-      throw this.#corruption(id, stored, { expected: 'JSON', found: 'bytes that are none' });
-    }
-    return {
-      version: stored.version,
-      crc: stored.crc,
-      value,
-      bytes: stored.length,
-      at: stored.at,
-      expiresAt: stored.expiresAt,
-    };
+    const state = stateOf(stored);
+    if (state === null) throw this.#corruption(id, stored, { expected: 'JSON', found: 'bytes that are none' });
+    return state;
   }
 
   #corruption(id: string, stored: StoredContext, damage: { expected: string; found: string }): ContextError {
     const { namespace } = this.#commands.keys;
     const { shard } = this.#commands.keys.shardOf(id);
-    this.#corrupt({ id, version: stored.version, ...damage, bytes: stored.data.length, where: 'read' });
+    this.#corrupt({ id, version: stored.version, ...damage, bytes: stored.found, where: 'read' });
     return new ContextError(
       'CORRUPT',
       `${id}: the stored document is damaged (version ${stored.version}: expected ${damage.expected}, found ${damage.found}); write it anew, or look at it with \`lukhas-context verify\``,

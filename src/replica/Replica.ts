@@ -3,11 +3,11 @@
  * are both what the replica holds (after a failover that lost commits the same version number can come back with other content).
  * No I/O: what is missing is fetched by {@link ReplicaSet}.
  */
-import { crc32Hex } from '../core/checksum.js';
 import type { Context } from '../core/context.js';
 import { type Frame, FrameReader } from '../core/frame.js';
-import { type JsonValue, parseFrozen } from '../core/json.js';
-import { applyPatch, type Patch } from '../core/patch.js';
+import type { JsonDocument } from '../core/JsonDocument.js';
+import type { Patch } from '../core/patch.js';
+import { nextState } from './nextState.js';
 import { absent, type ChangeStep, type ReplicaState, toContext } from './state.js';
 import type { Watcher } from './Watcher.js';
 
@@ -15,7 +15,7 @@ import type { Watcher } from './Watcher.js';
 export interface OwnCommit {
   readonly operation: string;
   readonly crc: string;
-  readonly value: JsonValue;
+  readonly document: JsonDocument;
   readonly patch: Patch | null;
 }
 
@@ -133,61 +133,13 @@ export class Replica {
     const own = this.own.get(frame.operation);
     if (own === undefined || own.crc !== frame.crc || frame.baseCrc !== this.#state.crc) return null;
     const { version, crc, at, length: bytes, expiresAt } = frame;
-    const { value } = own;
-    const kind = frame.kind === 'patch' && own.patch !== null ? 'patch' : 'full';
-    const patch = kind === 'patch' ? own.patch : null;
+    const { document } = own;
+    const { value } = document;
+    const kind = frame.kind === 'full' ? 'full' : 'patch';
+    const patch = frame.kind === 'patch' ? own.patch : null;
     return {
-      state: { version, crc, value, bytes, at, expiresAt },
+      state: { version, crc, value, bytes, at, expiresAt, document },
       step: { kind, version, at, crc, value, bytes, patch, base: this.#state.value },
     };
   }
-}
-
-/** A step forward as a frame or a log entry describes it. */
-export type StepSource = Pick<Frame, 'kind' | 'version' | 'crc' | 'baseCrc' | 'length' | 'at' | 'expiresAt' | 'payload'>;
-
-/**
- * Where a state goes by one frame or log entry that is one version further. `gap` where the base is another one; an object with
- * `expected` and `found` where the result does not have its checksum.
- */
-export function nextState(
-  state: ReplicaState,
-  source: StepSource,
-): { readonly state: ReplicaState; readonly step: ChangeStep } | 'gap' | { readonly expected: string; readonly found: string } {
-  const { kind, version, at, crc } = source;
-  if (kind === 'deleted' || kind === 'expired') {
-    // frames name their base, the log does not
-    if (source.baseCrc !== '' && source.baseCrc !== state.crc) return 'gap';
-    return {
-      state: { ...absent(version), at },
-      step: { kind, version, at, crc: '', value: undefined, bytes: 0, patch: null, base: state.value },
-    };
-  }
-  if (source.baseCrc !== state.crc) return 'gap';
-  let value: JsonValue;
-  let patch: Patch | null = null;
-  let found: string;
-  if (kind === 'patch') {
-    if (state.value === undefined) return 'gap';
-    try {
-      patch = parseFrozen(source.payload.toString()) as unknown as Patch;
-      value = applyPatch(state.value, patch);
-    } catch {
-      return { expected: crc, found: 'a patch that does not apply' };
-    }
-    found = crc32Hex(JSON.stringify(value));
-  } else {
-    found = crc32Hex(source.payload);
-    if (found !== crc) return { expected: crc, found };
-    try {
-      value = parseFrozen(source.payload.toString());
-    } catch {
-      return { expected: crc, found: 'its checksum, but no JSON' };
-    }
-  }
-  if (found !== crc) return { expected: crc, found };
-  return {
-    state: { version, crc, value, bytes: source.length, at, expiresAt: source.expiresAt },
-    step: { kind: kind === 'patch' ? 'patch' : 'full', version, at, crc, value, bytes: source.length, patch, base: state.value },
-  };
 }

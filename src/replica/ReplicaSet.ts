@@ -9,9 +9,11 @@ import type { Context } from '../core/context.js';
 import { ContextError } from '../core/errors.js';
 import type { Frame } from '../core/frame.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
+import type { Deadline } from '../redis/RedisConnection.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import { AsyncMemoryStore } from './AsyncMemoryStore.js';
 import type { ContextReader, Corruption } from './ContextReader.js';
+import { DeltaCache, type Known } from './DeltaCache.js';
 import { type OwnCommit, Replica } from './Replica.js';
 import { ReplicaSync, type Resync } from './ReplicaSync.js';
 import { type ChangeStep, type ReplicaState, toContext } from './state.js';
@@ -38,6 +40,7 @@ export interface ReplicaOptions {
 export interface ReplicaCounters {
   hits: number;
   misses: number;
+  spliceFrames: number;
   patchFrames: number;
   fullFrames: number;
   frameBytes: number;
@@ -56,6 +59,7 @@ export class ReplicaSet {
   readonly counters: ReplicaCounters = {
     hits: 0,
     misses: 0,
+    spliceFrames: 0,
     patchFrames: 0,
     fullFrames: 0,
     frameBytes: 0,
@@ -67,6 +71,8 @@ export class ReplicaSet {
   readonly #subscriptions: Subscriptions;
   readonly #sync: ReplicaSync;
   readonly #feed: WatchFeed;
+  readonly #reader: ContextReader;
+  readonly #deltas: DeltaCache;
   readonly #hooks: ReplicaHooks;
   readonly #options: ReplicaOptions;
   readonly #store: AsyncMemoryStore;
@@ -89,6 +95,8 @@ export class ReplicaSet {
       max: Math.min(20 * ONCE_USED, Math.max(ONCE_USED, Math.round(options.maxBytes / SMALL_REPLICA))),
     });
     this.#hooks = hooks;
+    this.#reader = reader;
+    this.#deltas = new DeltaCache(commands, reader);
     this.#sync = new ReplicaSync(commands, subscriptions, reader, options.timeoutMs, {
       resynced: (event) => this.#resynced(event),
       settled: (replica) => this.#settled(replica),
@@ -193,6 +201,28 @@ export class ReplicaSet {
   wrote(id: string, version: number): void {
     const replica = this.#find(id);
     if (replica !== undefined) replica.seenVersion = Math.max(replica.seenVersion, version);
+  }
+
+  /** A frame that leads from what somebody has of a context to the present; null where that is the same. */
+  async frameSince(id: string, known: Known, deadline: Deadline): Promise<Buffer | null> {
+    const present = this.base(id) ?? (await this.#reader.readState(id, deadline));
+    return this.#deltas.since(id, known, present, deadline);
+  }
+
+  get deltaCounters(): Readonly<DeltaCache['counters']> {
+    return this.#deltas.counters;
+  }
+
+  /** Brings the replica of a context to what Redis has, where there is one. */
+  async catchUp(id: string): Promise<void> {
+    const replica = this.#find(id);
+    if (replica !== undefined) await this.#sync.run(replica, 'gap');
+  }
+
+  /** A commit that was to build on the stored bytes found one of their chunks damaged. */
+  damaged(id: string, version: number, chunk: string): void {
+    this.counters.checksumFailures += 1;
+    this.#hooks.corrupt({ id, version, expected: 'its SHA-1', found: `chunk ${chunk} with another`, bytes: 0, where: 'commit' });
   }
 
   touched(id: string, version: number, expiresAt: number | null): void {
@@ -316,8 +346,8 @@ export class ReplicaSet {
     }
     this.counters.frameBytes += message.length;
     if (frame === null) return;
-    if (frame.kind === 'patch' || frame.kind === 'full') {
-      this.counters[frame.kind === 'patch' ? 'patchFrames' : 'fullFrames'] += 1;
+    if (frame.kind === 'splice' || frame.kind === 'patch' || frame.kind === 'full') {
+      this.counters[`${frame.kind}Frames`] += 1;
       this.counters.documentBytes += frame.length;
     }
     if (replica.syncing !== null) {

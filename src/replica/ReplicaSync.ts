@@ -5,7 +5,7 @@
 import type { ContextCommands, VersionFacts } from '../redis/ContextCommands.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import type { ContextReader } from './ContextReader.js';
-import { lastStep, replay } from './logReplay.js';
+import { lastStep, replay, squash } from './logReplay.js';
 import type { Replica } from './Replica.js';
 import { absent, type ReplicaState } from './state.js';
 
@@ -155,19 +155,20 @@ export class ReplicaSync {
     if (!replica.loaded) {
       const [found, [last]] = await Promise.all([this.#reader.read(id, deadline), this.#commands.logTail(id, 1, deadline)]);
       // over, but not taken out of Redis yet: loaded afterwards, so that watchers are told of it
-      if (found === null && (last?.kind === 'patch' || last?.kind === 'full')) return;
+      if (found === null && (last?.kind === 'splice' || last?.kind === 'patch' || last?.kind === 'full')) return;
       replica.load(found ?? absent(last?.version ?? 0));
     } else {
-      // one after the other, since either may have to be asked again: what the log holds is then at least what the facts say
-      const facts = await this.#commands.versionOf(id, deadline);
-      const entries = await this.#commands.logAfter(id, state.version, LOG_LIMIT, deadline);
+      // watchers are told of each version, whatever that takes
+      const each = replica.watchers.size > 0;
+      const { facts, entries: found } = await this.#commands.catchUp(id, state.version, LOG_LIMIT, each, deadline);
+      const entries = found ?? [];
       const ended = facts === null && entries.length === 0;
       if (facts !== null && matches(state, facts)) {
         // Redis itself is behind what was seen of it: commits were lost, and what came before them counts again
         if (replica.seenVersion === seenBefore && seenBefore > state.version) replica.seenVersion = state.version;
         if (facts.expiresAt !== replica.state.expiresAt) replica.touch(facts.expiresAt);
       } else if (!(ended && (state.value === undefined || this.#expiring(state)))) {
-        const { steps, rest } = replay(state, entries);
+        const { steps, rest } = each ? replay(state, entries) : squash(state, entries);
         const last = steps.at(-1)?.state ?? state;
         const reached =
           rest.length === 0 && steps.length > 0 && (facts === null || last.version > facts.version || matches(last, facts));

@@ -24,6 +24,8 @@ export class WatchFeed {
   /** The state in memory, of whatever age. */
   readonly #known: (id: string) => ReplicaState | undefined;
 
+  readonly #fetching = new Map<string, Promise<readonly ChangeStep[]>>();
+
   constructor(
     commands: ContextCommands,
     reader: ContextReader,
@@ -55,7 +57,7 @@ export class WatchFeed {
 
   async catchUp(watcher: Watcher): Promise<void> {
     const { id, cursor } = watcher;
-    const steps = await this.#untilDone(watcher, () => this.#stepsAfter(id, cursor));
+    const steps = await this.#untilDone(watcher, () => this.#sharedSteps(id, cursor));
     // nothing where the stored document is damaged: that was told, and it may be mended, or written anew, before it is asked for again
     if (steps === undefined && !watcher.ended) await new Promise((resolve) => setTimeout(resolve, DAMAGED_MS).unref());
     watcher.replay(steps ?? []);
@@ -68,11 +70,21 @@ export class WatchFeed {
     return { version: facts?.version ?? tail[0]?.version ?? 0, gone: facts === null };
   }
 
+  /** Watchers that lag behind by the same versions are given the same steps, fetched and replayed once. */
+  #sharedSteps(id: string, cursor: number): Promise<readonly ChangeStep[]> {
+    const key = `${cursor} ${id}`;
+    let fetching = this.#fetching.get(key);
+    if (fetching === undefined) {
+      fetching = this.#stepsAfter(id, cursor).finally(() => this.#fetching.delete(key));
+      this.#fetching.set(key, fetching);
+    }
+    return fetching;
+  }
+
   async #stepsAfter(id: string, cursor: number): Promise<readonly ChangeStep[]> {
     const deadline = this.#deadline();
-    // one after the other, since either may have to be asked again: what the log holds is then at least what the facts say
-    const facts = await this.#commands.versionOf(id, deadline);
-    const later = await this.#commands.logAfter(id, cursor, LOG_LIMIT, deadline);
+    const { facts, entries } = await this.#commands.catchUp(id, cursor, LOG_LIMIT, true, deadline);
+    const later = entries ?? [];
     const [first] = later;
     if (first === undefined && facts === null) {
       const now = await this.#reader.readState(id, deadline);
@@ -83,7 +95,7 @@ export class WatchFeed {
     if (first === undefined && facts?.version === cursor) return [];
     // what needs no base can follow a version whose own entry was trimmed
     const start =
-      first?.kind === 'patch' ? await this.#stateInLog(id, cursor, deadline) : { ...absent(cursor), crc: first?.baseCrc ?? '' };
+      first?.kind === 'patch' || first?.kind === 'splice' ? await this.#stateInLog(id, cursor, deadline) : { ...absent(cursor), crc: first?.baseCrc ?? '' };
     const { steps, rest } = start === null ? { steps: [], rest: later } : replay(start, later);
     const changes = steps.map(({ step }) => step);
     if (first !== undefined && rest.length === 0) return changes;
@@ -94,7 +106,8 @@ export class WatchFeed {
   async #stateInLog(id: string, version: number, deadline: Deadline): Promise<ReplicaState | null> {
     const known = this.#known(id);
     if (known?.version === version) return known;
-    return stateAt(version, await this.#commands.logAfter(id, 0, LOG_LIMIT, deadline));
+    const entries = await this.#commands.logAfter(id, 0, LOG_LIMIT, deadline);
+    return stateAt(version, entries) ?? stateAt(version, entries, await this.#reader.checkpoints(id, deadline));
   }
 
   /** Repeats what a lost connection interrupts, as long as the watcher is there. */

@@ -31,7 +31,7 @@ function frozen(patch: Patch | null): Patch | null {
 function toChange(id: string, step: ChangeStep, copies: boolean): Change {
   const { kind, version, at, crc, value, base } = step;
   let patch = frozen(step.patch);
-  let made = kind === 'patch';
+  let made = patch !== null;
   return {
     id,
     version,
@@ -40,7 +40,7 @@ function toChange(id: string, step: ChangeStep, copies: boolean): Change {
     get patch(): Patch | null {
       if (!made) {
         made = true;
-        if (value !== undefined) patch = frozen(kind === 'full' && base !== undefined ? diff(base, value) : REPLACE(value));
+        if (value !== undefined) patch = frozen(kind !== 'reset' && base !== undefined ? diff(base, value) : REPLACE(value));
       }
       return patch;
     },

@@ -1,5 +1,6 @@
 /** What a context is at one version, and what leads from one to the next: the words that replicas and watchers share. */
 import type { Change, Context } from '../core/context.js';
+import { JsonDocument } from '../core/JsonDocument.js';
 import type { JsonValue } from '../core/json.js';
 import type { Patch } from '../core/patch.js';
 
@@ -12,6 +13,24 @@ export interface ReplicaState {
   readonly bytes: number;
   readonly at: number;
   readonly expiresAt: number | null;
+  /** Value and bytes together, where the bytes are at hand; see {@link documentOf}. */
+  readonly document?: JsonDocument;
+}
+
+const made = new WeakMap<object, JsonDocument>();
+
+/** The document of a state that has a value: its bytes are made of that when somebody needs them, and once. */
+export function documentOf(state: ReplicaState): JsonDocument {
+  if (state.document !== undefined) return state.document;
+  const { value } = state;
+  if (value === undefined) throw new RangeError('a context that is not there has no document');
+  if (typeof value !== 'object' || value === null) return JsonDocument.of(value);
+  let document = made.get(value);
+  if (document === undefined) {
+    document = JsonDocument.of(value);
+    made.set(value, document);
+  }
+  return document;
 }
 
 /** The state of a context that is not there; `version` is that of its tombstone, 0 where it has none. */

@@ -17,16 +17,19 @@ import {
   checkRights,
   checkVersion,
   loadScripts,
+  type NamespaceFacts,
   openNamespace,
   serverFacts,
+  upgradeNamespace,
 } from '../redis/serverChecks.js';
+import { bytesOf } from '../redis/storedContext.js';
 import { ContextReader } from '../replica/ContextReader.js';
 import { ReplicaSet } from '../replica/ReplicaSet.js';
 import { ContextWriter } from './ContextWriter.js';
 import { type CallName, checkCallOptions } from './callOptions.js';
 import { type DiagnosisReport, diagnose } from './diagnose.js';
 import { Heartbeat } from './Heartbeat.js';
-import { historyOf, verifyContext } from './inspection.js';
+import { historyOf, patchesOf, verifyContext } from './inspection.js';
 import { listContexts } from './listing.js';
 import { makeLogger } from './logging.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
@@ -87,7 +90,7 @@ export class ContextStore {
     connection: RedisConnection,
     emitter: StoreEmitter,
     logger: Logger,
-    shards: number,
+    facts: NamespaceFacts,
   ) {
     this.namespace = options.namespace;
     this.instanceId = options.instanceId;
@@ -95,8 +98,9 @@ export class ContextStore {
     this.#connection = connection;
     this.#emitter = emitter;
     const { instanceId, logKeep, logBytes, tombstoneMs, namespace } = options;
-    const keys = new Keys(namespace, shards);
+    const keys = new Keys(namespace, facts.shards);
     this.#commands = new ContextCommands(connection, keys, { instanceId, logKeep, logBytes, tombstoneMs });
+    this.#commands.protocol = facts.protocol;
     const corrupt = (corruption: StoreEvents['context:corrupt']): void => {
       const { shard } = keys.shardOf(corruption.id);
       logger.error({ ...corruption, namespace, shard, instanceId }, 'a document does not have its checksum');
@@ -175,9 +179,9 @@ export class ContextStore {
         logger.warn({ policy: facts.evictionPolicy }, 'Redis may evict parts of contexts: set maxmemory-policy to noeviction');
       }
       await checkRights(connection, namespace, deadline);
-      const shards = await openNamespace(connection, namespace, options.shards, deadline);
+      const opened = await openNamespace(connection, namespace, options.shards, deadline);
       await loadScripts(connection, deadline);
-      const store = new ContextStore(options, connection, emitter, logger, shards);
+      const store = new ContextStore(options, connection, emitter, logger, opened);
       store.#heartbeat.start();
       return store;
     } catch (error) {
@@ -319,7 +323,33 @@ export class ContextStore {
         `limit is ${String(limit)}; it must be a whole number between 1 and ${HISTORY_LIMIT}`,
       );
     }
-    return historyOf(await this.#commands.logTail(id, limit, this.#deadline('history', options)));
+    const deadline = this.#deadline('history', options);
+    const entries = await this.#commands.logTail(id, limit, deadline);
+    if (!entries.some(({ kind }) => kind === 'splice')) return historyOf(entries, new Map());
+    const [log, checkpoints] = await Promise.all([
+      this.#commands.logAfter(id, 0, HISTORY_LIMIT, deadline),
+      this.#reader.checkpoints(id, deadline),
+    ]);
+    return historyOf(entries, patchesOf(log, checkpoints));
+  }
+
+  /**
+   * One frame of protocol 2 (docs/DELTA_PROTOCOL.md) that leads from a version somebody has to the present one, for who carries changes on
+   * to others: several versions in one splice where that is smaller than the document, else the document, compressed where that pays.
+   * It is made once for all who have the same version. Null where `known` is the present; `version` 0 and checksum '' are nothing.
+   *
+   * @throws ContextError as {@link get}
+   */
+  async frameSince(
+    id: string,
+    known: { readonly version: number; readonly checksum: string },
+    options: CallOptions = {},
+  ): Promise<Buffer | null> {
+    checkId(id, this.#options.idBytes);
+    const { version, checksum } = known;
+    if (!(Number.isSafeInteger(version) && version >= 0 && /^([0-9a-f]{8})?$/.test(checksum)))
+      throw new ContextError('INVALID_ARGUMENT', 'known is a version and the checksum of its document, 8 hex digits, or 0 and an empty one');
+    return this.#replicas.frameSince(id, { version, checksum }, this.#deadline('frameSince', options));
   }
 
   /** Checks length, SHA-1, CRC-32, JSON and log of what is stored; null where there is no context. */
@@ -331,7 +361,20 @@ export class ContextStore {
   /** The stored bytes as they are, unverified; null where there are none. */
   async rawBytes(id: string, options: CallOptions = {}): Promise<Buffer | null> {
     checkId(id, this.#options.idBytes);
-    return (await this.#commands.raw(id, this.#deadline('rawBytes', options)))?.data ?? null;
+    const stored = await this.#commands.read(id, this.#deadline('rawBytes', options));
+    return stored === null ? null : bytesOf(stored);
+  }
+
+  /**
+   * Lets all instances of the namespace write the newest protocol. Call it once no instance of an older version runs any more: those cannot
+   * read it, and refuse the namespace when they connect. Other instances notice at their next heartbeat.
+   *
+   * @returns the protocols before and after, equal where there was nothing to do
+   */
+  async upgrade(options: CallOptions = {}): Promise<{ readonly from: number; readonly to: number }> {
+    const { from, to } = await upgradeNamespace(this.#connection, this.namespace, this.#deadline('upgrade', options));
+    this.#commands.protocol = to;
+    return { from, to };
   }
 
   /** What `redis-cli` calls it. */
@@ -348,14 +391,15 @@ export class ContextStore {
         ...(await this.#commands.accounts(shard, deadline)),
       })),
     );
-    const { hits, misses, patchFrames, fullFrames, frameBytes, documentBytes, resyncs, checksumFailures } =
+    const { hits, misses, spliceFrames, patchFrames, fullFrames, frameBytes, documentBytes, resyncs, checksumFailures } =
       this.#replicas.counters;
     return {
       namespace: this.namespace,
       instanceId: this.instanceId,
       shards,
       replicas: { ...this.#replicas.size, hits, misses },
-      frames: { patch: patchFrames, full: fullFrames, bytes: frameBytes, documentBytes },
+      frames: { splice: spliceFrames, patch: patchFrames, full: fullFrames, bytes: frameBytes, documentBytes },
+      delta: { mode: this.#options.delta, protocol: this.#commands.protocol, ...this.#writer.delta },
       ...this.#writer.counters,
       resyncs,
       checksumFailures,

@@ -1,20 +1,22 @@
 /** Everything that changes a context: checked and encoded here, committed by one script, then taken into this process's replica. */
 import { transcode } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
-import { create } from 'mutative';
-import { crc32Hex, sha1Hex } from '../core/checksum.js';
-import { diff } from '../core/diff.js';
+import { DocumentText } from '../core/DocumentText.js';
 import { ContextError, isContextError } from '../core/errors.js';
-import { copyMembers, isContainer, isObject, type JsonObject, type JsonValue, normalize, parseFrozen } from '../core/json.js';
+import { JsonDocument } from '../core/JsonDocument.js';
+import { type JsonValue, normalize } from '../core/json.js';
 import { checkId } from '../core/names.js';
 import { applyPatch, type Patch, validatePatch } from '../core/patch.js';
 import { isPlainJson } from '../core/plainJson.js';
 import { parseDuration } from '../core/units.js';
-import type { Committed, Conflict, ContextCommands } from '../redis/ContextCommands.js';
+import type { BaseMismatch, Committed, Conflict } from '../redis/commitRequest.js';
+import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import type { ContextReader } from '../replica/ContextReader.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
-import { absent, type ReplicaState } from '../replica/state.js';
+import { absent, documentOf, type ReplicaState } from '../replica/state.js';
+import { CommitEncoder, changed, type Encoded } from './CommitEncoder.js';
+import { runOnDraft } from './draft.js';
 import { KeyedQueue } from './KeyedQueue.js';
 import type { ResolvedOptions } from './options.js';
 import type { StoreEmitter } from './StoreEmitter.js';
@@ -26,17 +28,6 @@ const MAX_TTL_MS = 100 * 365 * 86_400_000;
 const DEFAULT_ATTEMPTS = 64;
 const BACKOFF_BASE_MS = 1;
 const BACKOFF_MAX_MS = 64;
-/** From this length on the UTF-8 bytes are made once and used for both checksums and the socket. */
-const BUFFER_FROM = 2_048;
-
-interface Encoded {
-  /** The document, frozen; made of the text when somebody needs it first. */
-  readonly value: JsonValue;
-  readonly data: string | Buffer;
-  readonly length: number;
-  readonly crc: string;
-  readonly sha1: string;
-}
 
 export interface WriteCounters {
   commits: number;
@@ -50,6 +41,7 @@ export class ContextWriter {
   readonly #replicas: ReplicaSet;
   readonly #options: ResolvedOptions;
   readonly #emitter: StoreEmitter;
+  readonly #encoder: CommitEncoder;
   readonly #queue = new KeyedQueue();
   readonly #operationPrefix = randomBytes(6).toString('base64url');
   #operations = 0;
@@ -66,6 +58,11 @@ export class ContextWriter {
     this.#replicas = replicas;
     this.#options = options;
     this.#emitter = emitter;
+    this.#encoder = new CommitEncoder(options.delta);
+  }
+
+  get delta(): Readonly<CommitEncoder['counters']> {
+    return this.#encoder.counters;
   }
 
   async set(id: string, value: unknown, options: WriteOptions, deadline: Deadline): Promise<WriteResult> {
@@ -73,15 +70,22 @@ export class ContextWriter {
     const known = this.#replicas.lastKnown(id);
     const { depth } = this.#options;
     // a copy of the caller's value is only made where it is compared with the last one
-    const encoded =
-      known?.value === undefined && isPlainJson(value, depth)
-        ? this.#encode(id, this.#stringify(id, value))
-        : this.#encodeValue(id, normalize(value, { maxDepth: depth }));
-    const patch = known?.value === undefined ? null : diff(known.value, encoded.value, { maxBytes: encoded.length - 1 });
-    const based = patch === null || known === undefined ? null : { patch, base: known };
-    const result = await this.#commit(id, encoded, based, write.ifVersion, null, write.ttl, deadline);
+    if (known?.value === undefined && isPlainJson(value, depth)) {
+      const text = this.#text(id, this.#stringify(id, value));
+      const encoded = this.#encoder.whole(text, once(() => JsonDocument.parse(text)), this.#commands.protocol);
+      const result = await this.#commit(id, encoded, { ...write, ifCrc: null }, deadline);
+      // nothing was built on
+      return this.#set(id, result as Committed | Conflict, write, encoded.crc);
+    }
+    const base = known?.value === undefined ? null : known;
+    const copy = normalize(value, base === null ? { maxDepth: depth } : { maxDepth: depth, base: base.value as JsonValue });
+    const result = await this.#commitOnto(id, base, copy, null, { ...write, ifCrc: null }, deadline);
+    return this.#set(id, result, write, result.crc);
+  }
+
+  #set(id: string, result: Committed | Conflict, write: Prepared, checksum: string): WriteResult {
     if (result.status === 'conflict') throw this.#conflict(id, write.ifVersion ?? 0, result.version, 1, true);
-    return { version: result.version, checksum: encoded.crc };
+    return { version: result.version, checksum };
   }
 
   /** Compare-and-set, run again on a conflict. One update of a context at a time in this process; others wait their turn. */
@@ -94,10 +98,7 @@ export class ContextWriter {
       if (from === undefined) throw this.#notFound(id, 'update', 'create it with set, or give `initial`');
       const value = await runOnDraft(from, change, this.#options.depth);
       if (value === base.value && write.ttl === 'keep') return null;
-      return {
-        value,
-        patch: base.value === undefined ? null : (limit) => diff(base.value as JsonValue, value, { maxBytes: limit }),
-      };
+      return { value, patch: null };
     });
   }
 
@@ -107,7 +108,7 @@ export class ContextWriter {
     return this.#compareAndSet(id, options, write, deadline, async (base) => {
       if (base.value === undefined) throw this.#notFound(id, 'patch', 'create it with set');
       const value = applyPatch(base.value, patch, { maxDepth: this.#options.depth });
-      return { value, patch: () => patch };
+      return { value, patch };
     });
   }
 
@@ -145,7 +146,7 @@ export class ContextWriter {
     options: UpdateOptions,
     write: Prepared,
     deadline: Deadline,
-    make: (base: ReplicaState) => Promise<{ value: JsonValue; patch: ((limit: number) => Patch | null) | null } | null>,
+    make: (base: ReplicaState) => Promise<{ value: JsonValue; patch: Patch | null } | null>,
   ): Promise<UpdateResult> {
     const given = options.attempts ?? DEFAULT_ATTEMPTS;
     if (!(Number.isSafeInteger(given) && given >= 1))
@@ -180,20 +181,10 @@ export class ContextWriter {
           continue;
         }
         if (made === null) return { version: base.version, checksum: base.crc, value: base.value as JsonValue };
-        const encoded = this.#encodeValue(id, made.value);
-        const patch = made.patch?.(encoded.length - 1) ?? null;
-        const based = patch === null ? null : { patch, base };
         const live = base.value !== undefined;
-        const result = await this.#commit(
-          id,
-          encoded,
-          based,
-          live ? base.version : 0,
-          live ? base.crc : null,
-          write.ttl,
-          deadline,
-        );
-        if (result.status === 'committed') return { version: result.version, checksum: encoded.crc, value: encoded.value };
+        const condition = { ifVersion: live ? base.version : 0, ifCrc: live ? base.crc : null, ttl: write.ttl };
+        const result = await this.#commitOnto(id, live ? base : null, made.value, made.patch, condition, deadline);
+        if (result.status === 'committed') return { version: result.version, checksum: result.crc, value: made.value };
         const last = attempt >= attempts;
         const conflict = this.#conflict(id, base.version, result.version, attempt, last);
         if (last) throw conflict;
@@ -212,39 +203,82 @@ export class ContextWriter {
     return state ?? absent(0);
   }
 
+  /** Commits a value onto a base, by what has changed; where Redis has other bytes than the base, once more onto those, then as a whole. */
+  async #commitOnto(
+    id: string,
+    given: ReplicaState | null,
+    value: JsonValue,
+    patch: Patch | null,
+    condition: Condition,
+    deadline: Deadline,
+  ): Promise<(Committed & { readonly crc: string }) | (Conflict & { readonly crc: string })> {
+    let base = given;
+    for (let tries = 0; ; tries += 1) {
+      const { protocol } = this.#commands;
+      const document = once(() => this.#document(id, value));
+      const derives = protocol === 2 && this.#encoder.derives;
+      const next = base === null ? null : changed(base, value, derives, document, base === given ? patch : null);
+      if (next !== null) this.#checkLength(id, next.document.text.length);
+      const encoded =
+        next === null || base === null
+          ? this.#encoder.whole(document().text, document, protocol)
+          : this.#encoder.change(base, next, protocol, tries > 1);
+      const result = await this.#commit(id, encoded, condition, deadline, base === given ? patch : null);
+      if (result.status !== 'baseMismatch') return { ...result, crc: encoded.crc };
+      this.#encoder.counters.baseMismatches += 1;
+      if (result.damaged !== null) {
+        this.#replicas.damaged(id, result.version, result.damaged);
+        tries = 1;
+      }
+      if (tries === 0 && base !== null) base = await this.#storedBase(id, base, deadline);
+    }
+  }
+
+  /** What Redis has instead of a base: often the same document, put into other chunks. */
+  async #storedBase(id: string, base: ReplicaState, deadline: Deadline): Promise<ReplicaState | null> {
+    const layout = await this.#commands.layout(id, deadline);
+    if (layout !== null && layout.version === base.version && layout.crc === base.crc) {
+      const { text } = documentOf(base);
+      const laidOut = DocumentText.stored(
+        layout.chunks.map(({ name, from, to }) => ({ name, bytes: text.slice(from, to) })),
+      );
+      return { ...base, document: JsonDocument.pair(base.value as JsonValue, laidOut) };
+    }
+    await this.#replicas.catchUp(id);
+    const known = this.#replicas.lastKnown(id);
+    if (known?.value !== undefined && known.version > base.version) return known;
+    return (await this.#reader.read(id, deadline)) ?? null;
+  }
+
   async #commit(
     id: string,
     encoded: Encoded,
-    based: { readonly patch: Patch; readonly base: ReplicaState } | null,
-    ifVersion: number | null,
-    ifCrc: string | null,
-    ttl: number | 'keep' | 'none',
+    condition: Condition,
     deadline: Deadline,
-  ): Promise<Committed | Conflict> {
-    const { data, length, crc, sha1 } = encoded;
-    const text = based === null ? '' : JSON.stringify(based.patch);
-    const patch =
-      based === null || text.length >= length ? null : { text, baseVersion: based.base.version, baseCrc: based.base.crc };
+    patch: Patch | null = null,
+  ): Promise<Committed | Conflict | BaseMismatch> {
     const operation = this.#operation();
-    const done = this.#replicas.committing(id, () => ({ operation, crc, value: encoded.value, patch: based?.patch ?? null }));
-    const request = { id, operation, data, length, crc, sha1, patch, ifVersion, ifCrc, ttl };
-    const result = await this.#commands.commit(request, deadline).finally(done);
-    if (result.status === 'conflict') return result;
+    const { document, ...sent } = encoded;
+    const { crc, length } = sent;
+    const done = this.#replicas.committing(id, () => ({ operation, crc, document: document(), patch }));
+    const result = await this.#commands.commit({ id, operation, ...sent, ...condition }, deadline).finally(done);
+    if (result.status !== 'committed') return result;
     const { version, at, kind, frameBytes } = result;
     this.counters.commits += 1;
     // an attempt whose reply was lost did it: its expiry is not known for certain, so the frame or a comparison brings it
     if (result.repeated) this.#replicas.wrote(id, version);
     else if (this.#replicas.wants(id)) {
-      const { value } = encoded;
-      const state: ReplicaState = { version, crc, value, bytes: length, at, expiresAt: result.expiresAt };
+      const made = document();
+      const { value } = made;
+      const state: ReplicaState = { version, crc, value, bytes: length, at, expiresAt: result.expiresAt, document: made };
       const step = {
-        kind,
+        kind: kind === 'full' ? ('full' as const) : ('patch' as const),
         version,
         at,
         crc,
         value,
         bytes: length,
-        patch: kind === 'patch' && based !== null ? based.patch : null,
+        patch: kind === 'patch' ? patch : null,
         base: undefined,
       };
       this.#replicas.committed(id, state, step);
@@ -253,8 +287,8 @@ export class ContextWriter {
     return result;
   }
 
-  #encodeValue(id: string, value: JsonValue): Encoded {
-    return this.#encode(id, this.#stringify(id, value), value);
+  #document(id: string, value: JsonValue): JsonDocument {
+    return JsonDocument.pair(value, this.#text(id, this.#stringify(id, value)));
   }
 
   #stringify(id: string, value: unknown): string {
@@ -267,33 +301,20 @@ export class ContextWriter {
     }
   }
 
-  #encode(id: string, text: string, known?: JsonValue): Encoded {
-    const data = text.length < BUFFER_FROM ? text : utf8(text);
-    const length = typeof data === 'string' ? Buffer.byteLength(data) : data.length;
+  #text(id: string, text: string): DocumentText {
+    const bytes = utf8(text);
+    this.#checkLength(id, bytes.length);
+    return DocumentText.of(bytes);
+  }
+
+  #checkLength(id: string, length: number): void {
     const most = this.#options.contextBytes;
-    if (length > most) {
-      throw new ContextError(
-        'LIMIT_EXCEEDED',
-        `${id}: the document has ${length} bytes of JSON; limits.contextBytes is ${most}: split it, or raise the limit (8 MiB at most)`,
-        {
-          id,
-          limit: 'limits.contextBytes',
-          expected: most,
-          found: length,
-        },
-      );
-    }
-    let value = known;
-    return {
-      get value(): JsonValue {
-        value ??= parseFrozen(text);
-        return value;
-      },
-      data,
-      length,
-      crc: crc32Hex(data),
-      sha1: sha1Hex(data),
-    };
+    if (length <= most) return;
+    throw new ContextError(
+      'LIMIT_EXCEEDED',
+      `${id}: the document has ${length} bytes of JSON; limits.contextBytes is ${most}: split it, or raise the limit (8 MiB at most)`,
+      { id, limit: 'limits.contextBytes', expected: most, found: length },
+    );
   }
 
   #prepare(id: string, options: WriteOptions, unset: 'keep' | 'none'): Prepared {
@@ -333,8 +354,27 @@ export class ContextWriter {
   }
 }
 
+/** From this length on the detour over UTF-16 pays. */
+const TRANSCODE_FROM = 2_048;
+
 /** The UTF-8 bytes of a well-formed text. `Buffer.from` walks text beyond ASCII twice, and takes three times as long for it. */
-const utf8 = (text: string): Buffer => transcode(Buffer.from(text, 'utf16le'), 'utf16le', 'utf8');
+const utf8 = (text: string): Buffer =>
+  text.length < TRANSCODE_FROM ? Buffer.from(text) : transcode(Buffer.from(text, 'utf16le'), 'utf16le', 'utf8');
+
+/** Under which condition, and with which expiry, a document is written. */
+interface Condition {
+  readonly ifVersion: number | null;
+  readonly ifCrc: string | null;
+  readonly ttl: number | 'keep' | 'none';
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | null = null;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
 
 interface Prepared {
   readonly ifVersion: number | null;
@@ -366,39 +406,6 @@ function timeToLive(ttl: number | string): number {
   throw new ContextError(
     'INVALID_ARGUMENT',
     "ttl is 0: a context lives at least 1 ms; use delete to remove it, 'none' for no expiry",
-  );
-}
-
-/** What `change` makes of a value: the draft it changed, or what it returned. Objects with a key `__proto__` are copied with it. */
-async function runOnDraft(value: JsonValue, change: (draft: unknown) => unknown, maxDepth: number): Promise<JsonValue> {
-  if (!isContainer(value)) {
-    const returned = await change(value);
-    return returned === undefined ? value : normalize(returned, { maxDepth });
-  }
-  const [draft, finish] = create(
-    value as object,
-    {
-      mark: (target: unknown) =>
-        isObject(target as JsonValue) && Object.hasOwn(target as object, '__proto__')
-          ? () => copyMembers(target as JsonObject)
-          : undefined,
-    } as object,
-  ) as unknown as [draft: object, finish: () => JsonValue];
-  const returned = await change(draft);
-  if (returned !== undefined && (typeof returned !== 'object' || returned === null)) {
-    throw new ContextError(
-      'INVALID_ARGUMENT',
-      `the function of update returned ${String(returned)}, which would replace the whole document: write \`(draft) => { … }\` with braces, or use set for that`,
-    );
-  }
-  // read before the draft ends: it may hold parts of it
-  const made = returned === undefined || returned === draft ? undefined : normalize(returned, { maxDepth, base: value });
-  const changed = finish();
-  if (made === undefined) return changed === value ? value : normalize(changed, { maxDepth, base: value });
-  if (changed === value) return made;
-  throw new ContextError(
-    'INVALID_ARGUMENT',
-    'the function of update changed its draft and returned a value as well: do one of both (write `(draft) => { draft.list.push(1); }` with braces)',
   );
 }
 

@@ -3,6 +3,7 @@
  * expired contexts out of it. A round that fails (no connection) is followed by the next.
  */
 import type { ContextCommands } from '../redis/ContextCommands.js';
+import { namespaceProtocol } from '../redis/serverChecks.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
 import type { Logger } from './types.js';
@@ -47,6 +48,11 @@ export class Heartbeat {
       if (subscriptions.up) await replicas.verifyAll('heartbeat');
     });
     this.#repeat(() => this.#expire());
+    // somebody upgrades the namespace once: whoever still writes the older protocol looks for that
+    this.#repeat(async () => {
+      if (commands.protocol === 1)
+        commands.protocol = await namespaceProtocol(commands.connection, commands.keys.namespace, this.#deadline());
+    });
   }
 
   stop(): void {

@@ -17,9 +17,11 @@ const NAMES = {
   list: [...CALL, 'cursor', 'limit', 'prefix'],
   watch: ['fromVersion', 'signal', 'queue'],
   history: [...CALL, 'limit'],
+  frameSince: CALL,
   verify: CALL,
   rawBytes: CALL,
   stats: CALL,
+  upgrade: CALL,
 } as const satisfies Record<string, readonly string[]>;
 
 export type CallName = keyof typeof NAMES;

@@ -34,6 +34,11 @@ export interface StoreOptions {
     /** Memory of this process for replicas; 0 switches them off but for watched contexts. @defaultValue '128mb' */
     readonly local?: Size;
   };
+  /**
+   * `on`: changes travel as splices of the document's bytes, to Redis and to subscribers, where that is smaller. `shadow`: they are computed,
+   * tried and counted, but whole documents are sent. `off`: whole documents to Redis, JSON Patches to subscribers. What others send is understood in every case. @defaultValue 'on'
+   */
+  readonly delta?: 'off' | 'shadow' | 'on';
   readonly log?: {
     /** Versions from which a watcher can resume, as long as `bytes` has room for them. @defaultValue 64 */
     readonly keep?: number;
@@ -66,6 +71,7 @@ export interface ResolvedOptions {
   readonly attemptTimeoutMs: number;
   readonly heartbeatMs: number;
   readonly copyValues: boolean;
+  readonly delta: 'off' | 'shadow' | 'on';
   readonly localBytes: number;
   readonly logKeep: number;
   readonly logBytes: number;
@@ -96,6 +102,7 @@ const schema = z.strictObject({
   attemptTimeout: duration('attemptTimeout', 10).prefault('1s'),
   heartbeat: duration('heartbeat', 10).prefault('1s'),
   values: z.enum(['frozen', 'copy']).default('frozen'),
+  delta: z.enum(['off', 'shadow', 'on']).default('on'),
   memory: z.strictObject({ local: size('memory.local', 0, Number.MAX_SAFE_INTEGER).prefault('128mb') }).prefault({}),
   log: z
     .strictObject({
@@ -156,6 +163,7 @@ export function resolveOptions(given: StoreOptions): ResolvedOptions {
     attemptTimeoutMs: options.attemptTimeout,
     heartbeatMs: options.heartbeat,
     copyValues: options.values === 'copy',
+    delta: options.delta,
     localBytes: options.memory.local,
     logKeep: options.log.keep,
     logBytes: options.log.bytes,

@@ -91,7 +91,7 @@ export interface WatchOptions {
 
 export interface HistoryEntry {
   readonly version: number;
-  readonly kind: 'patch' | 'full' | 'deleted' | 'expired';
+  readonly kind: 'splice' | 'patch' | 'full' | 'deleted' | 'expired';
   readonly at: number;
   readonly by: string;
   readonly operation: string;
@@ -101,7 +101,7 @@ export interface HistoryEntry {
   readonly bytes: number;
   /** Length of the frame as logged, bytes; 0 where the frame was too large to be logged. */
   readonly frameBytes: number;
-  /** The JSON Patch, for kind `patch`. */
+  /** The JSON Patch from the version before; `null` where that version is not in the log any more. */
   readonly patch: Patch | null;
 }
 
@@ -110,6 +110,8 @@ export interface VerifyResult {
   readonly ok: boolean;
   readonly version: number;
   readonly bytes: number;
+  /** In how many chunks it is stored; 1 where it is one field. */
+  readonly chunks: number;
   /** One entry a check: what is stored, what was computed. */
   readonly checks: readonly {
     readonly name: 'length' | 'sha1' | 'crc32' | 'json' | 'log';
@@ -140,7 +142,31 @@ export interface StoreStats {
     readonly hits: number;
     readonly misses: number;
   };
-  readonly frames: { readonly patch: number; readonly full: number; readonly bytes: number; readonly documentBytes: number };
+  /** Frames received, by what travelled; `documentBytes` are those of the documents that they led to. */
+  readonly frames: {
+    readonly splice: number;
+    readonly patch: number;
+    readonly full: number;
+    readonly bytes: number;
+    readonly documentBytes: number;
+  };
+  /** Documents sent by this instance: as splices, and whole. */
+  readonly delta: {
+    readonly mode: 'off' | 'shadow' | 'on';
+    /** The protocol in which it writes; 1 until the namespace is upgraded. */
+    readonly protocol: 1 | 2;
+    readonly spliced: number;
+    readonly whole: number;
+    /** Bytes of the documents that were spliced (in shadow: would have been), and of what was sent for them. */
+    readonly documentBytes: number;
+    readonly splicedBytes: number;
+    /** In shadow: splices tried, those that did not give the document, and their bytes. */
+    readonly shadowed: number;
+    readonly shadowMismatches: number;
+    readonly shadowBytes: number;
+    /** Splices that Redis refused because it had other bytes; the document was sent then. */
+    readonly baseMismatches: number;
+  };
   readonly commits: number;
   readonly conflicts: number;
   readonly resyncs: number;
@@ -155,7 +181,7 @@ export interface StoreEvents {
     readonly checksum: string;
     readonly bytes: number;
     readonly frameBytes: number;
-    readonly kind: 'patch' | 'full' | 'deleted';
+    readonly kind: 'splice' | 'patch' | 'full' | 'deleted';
     readonly at: number;
   };
   'context:conflict': { readonly id: string; readonly expected: number; readonly found: number; readonly attempt: number };
@@ -166,7 +192,7 @@ export interface StoreEvents {
     readonly expected: string;
     readonly found: string;
     readonly bytes: number;
-    readonly where: 'read' | 'frame' | 'log' | 'verify';
+    readonly where: 'read' | 'frame' | 'log' | 'verify' | 'commit';
   };
   'context:resync': {
     readonly id: string;

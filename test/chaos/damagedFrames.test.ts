@@ -9,7 +9,7 @@ import { Rig } from './Rig.js';
 
 /** A place in the header or the payload of the first frame of a chunk, -1 where there is none. */
 function inFrame(chunk: Buffer, rng: Rng): number {
-  const header = chunk.indexOf('lc1 ');
+  const header = chunk.indexOf('lc2 ');
   if (header < 0 || chunk.length < header + 90) return -1;
   const payload = chunk.indexOf('\n', header) + 1;
   const hasPayload = payload > 0 && chunk.length > payload + 20 && (chunk[payload] === 0x5b || chunk[payload] === 0x7b);

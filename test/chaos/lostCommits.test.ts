@@ -20,7 +20,7 @@ describe('a server that has lost its last commits', function () {
     server = await RedisServer.start();
     redis = server.client();
     proxy = await TcpProxy.start(server.port);
-    proxy.drop({ direction: 'down', when: (chunk) => losing && chunk.includes('lc1 ') });
+    proxy.drop({ direction: 'down', when: (chunk) => losing && chunk.includes('lc2 ') });
     const options: StoreOptions = { redis: server.url, namespace: uniqueNamespace('lost'), heartbeat: '1h', logger: false };
     writer = await ContextStore.connect({ ...options, memory: { local: 0 } });
     reader = await ContextStore.connect({ ...options, redis: proxy.url });

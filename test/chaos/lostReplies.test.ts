@@ -78,7 +78,7 @@ describe('a write whose reply was lost, and its frame as well', function () {
   before(async () => {
     server = await RedisServer.start({ appendOnly: true });
     proxy = await TcpProxy.start(server.port);
-    proxy.drop({ direction: 'down', when: (chunk) => losing && chunk.includes('lc1 ') });
+    proxy.drop({ direction: 'down', when: (chunk) => losing && chunk.includes('lc2 ') });
     store = await ContextStore.connect({
       redis: proxy.url,
       namespace: uniqueNamespace('reply'),

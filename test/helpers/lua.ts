@@ -29,7 +29,18 @@ export interface CommitOptions extends Attempt {
   readonly by?: string;
   readonly ifVersion?: number;
   readonly ifCrc?: string;
-  readonly patch?: { readonly text: string; readonly baseVersion: number; readonly baseCrc: string };
+  /** Payload of the frame, and what it builds on. */
+  readonly patch?: { readonly text: string | Buffer; readonly baseVersion: number; readonly baseCrc: string };
+  readonly kind?: 'full' | 'patch' | 'splice';
+  readonly encoding?: string;
+  readonly protocol?: 1 | 2;
+  /** How the document is made, instead of being sent; `baseSha` where it is of the stored one. */
+  readonly plan?: {
+    readonly text: string;
+    readonly data: Buffer | string;
+    readonly chunks?: readonly Buffer[];
+    readonly baseSha?: string;
+  };
   readonly ttl?: number | 'keep' | 'none';
   readonly fence?: number;
   readonly logKeep?: number;
@@ -50,6 +61,7 @@ export interface DeleteOptions extends Attempt {
   readonly ifCrc?: string;
   readonly fence?: number;
   readonly tombstone?: number;
+  readonly protocol?: 1 | 2;
 }
 
 export interface TouchOptions {
@@ -58,6 +70,7 @@ export interface TouchOptions {
   readonly till?: number;
   readonly tombstone?: number;
   readonly grace?: number;
+  readonly protocol?: 1 | 2;
 }
 
 export interface LogEntry {
@@ -121,29 +134,42 @@ export class LuaNamespace {
     const { op = operation(), by = 'tester', ifVersion, ifCrc, patch, ttl = 'keep', fence = 0, claims = {} } = options;
     const { logKeep, logBytes, keyframe, tombstone, grace } = { ...COMMIT_DEFAULTS, ...options };
     const { sha = sha1Hex(document), crc = crc32Hex(document), length = Buffer.byteLength(document) } = claims;
+    const { kind = patch === undefined ? 'full' : 'patch', encoding = '-', protocol = 2, plan } = options;
     const base = patch === undefined ? '0 -' : `${patch.baseVersion} ${patch.baseCrc}`;
-    const header = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${base} ${sha} ${crc} ${length} ${ttl} ${attempt(options)} ${fence}`;
-    const settings = `${logKeep} ${logBytes} ${keyframe} ${tombstone} ${grace} PUBLISH`;
+    const words = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${base} ${plan?.baseSha ?? '-'} ${sha} ${crc} ${length} ${ttl}`;
+    const settings = `${logKeep} ${logBytes} ${keyframe} ${tombstone} ${grace} PUBLISH ${protocol}`;
+    const header = `${words} ${attempt(options)} ${fence} ${kind} ${encoding} ${settings}`;
     const keys = [...this.#writeKeys(id), this.of(id).old];
-    const args = [document, patch?.text ?? '', `${header} ${settings}`, id, this.of(id).channel];
+    const data = plan === undefined ? document : plan.data;
+    const args = [data, patch?.text ?? '', header, id, this.of(id).channel, plan?.text ?? '', ...(plan?.chunks ?? [])];
     return this.run('commit', keys, args, options.prelude);
   }
 
   delete(id: string, options: DeleteOptions = {}): Promise<Reply> {
     const { op = operation(), by = 'tester', ifVersion, ifCrc, fence = 0, tombstone = TOMBSTONE_MS } = options;
     const header = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${attempt(options)} ${fence}`;
-    return this.run('delete', this.#writeKeys(id), [header, `${tombstone} PUBLISH`, id, this.of(id).channel]);
+    return this.run('delete', this.#writeKeys(id), [
+      header,
+      `${tombstone} PUBLISH ${options.protocol ?? 2}`,
+      id,
+      this.of(id).channel,
+    ]);
   }
 
   touch(id: string, ttl: number | 'none', options: TouchOptions = {}): Promise<Reply> {
     const { op = operation(), by = 'tester', till = FAR_MS, tombstone = TOMBSTONE_MS, grace = GRACE_MS } = options;
     const header = `${op} ${by} ${ttl} ${till}`;
-    return this.run('touch', this.#writeKeys(id), [header, `${tombstone} ${grace} PUBLISH`, id, this.of(id).channel]);
+    return this.run('touch', this.#writeKeys(id), [
+      header,
+      `${tombstone} ${grace} PUBLISH ${options.protocol ?? 2}`,
+      id,
+      this.of(id).channel,
+    ]);
   }
 
   expire(limit = 100): Promise<Reply> {
     const { exp, use, size, mem, tag } = this.shard;
-    return this.run('expire', [exp, use, size, mem], [tag, limit, `${TOMBSTONE_MS} PUBLISH sweeper`]);
+    return this.run('expire', [exp, use, size, mem], [tag, limit, `${TOMBSTONE_MS} PUBLISH sweeper 2`]);
   }
 
   versions(...ids: string[]): Promise<Reply> {

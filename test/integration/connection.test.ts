@@ -405,7 +405,7 @@ describe('connection (servers of its own)', function () {
       const look = proxy.drop({
         direction: 'down',
         when: (chunk, connection) => {
-          if (chunk.includes('lc1 ')) subscriptions = connection;
+          if (chunk.includes('lc2 ')) subscriptions = connection;
           return false;
         },
       });

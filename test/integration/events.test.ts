@@ -80,7 +80,7 @@ describe('events', () => {
     await writer.set('x', 1);
     const watched = new Watched(near.watch('x', { fromVersion: 1 }));
     await untilReplica(near, 'x');
-    const end = proxy.drop({ direction: 'down', when: (chunk) => chunk.includes('lc1 ') });
+    const end = proxy.drop({ direction: 'down', when: (chunk) => chunk.includes('lc2 ') });
     await writer.set('x', 2);
     await waitFor(() => proxy.faults.dropped > 0, { what: 'the frame to be lost' });
     // a reply that was sent after the frame

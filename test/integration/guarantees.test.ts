@@ -62,7 +62,7 @@ describe('guarantees', () => {
     try {
       await far.set('x', { flag: true, seen: 0 });
       await replicated(near, 'x');
-      const lift = proxy.drop({ direction: 'down', when: (chunk) => chunk.includes('lc1 ') });
+      const lift = proxy.drop({ direction: 'down', when: (chunk) => chunk.includes('lc2 ') });
       await far.update<{ flag: boolean }>('x', (draft) => {
         draft.flag = false;
       });

@@ -216,7 +216,7 @@ describe('integrity', () => {
       const resyncs = record(near, 'context:resync');
       await writer.set('x', { n: 1, pad: PAD });
       await untilReplica(near, 'x');
-      const end = proxy.drop({ direction: 'down', when: (chunk) => chunk.includes('lc1 ') });
+      const end = proxy.drop({ direction: 'down', when: (chunk) => chunk.includes('lc2 ') });
       for (const n of [2, 3]) await writer.patch('x', [{ op: 'replace', path: '/n', value: n }]);
       await waitFor(() => proxy.faults.dropped > 0, { what: 'the frames to be lost' });
       await near.has('y');

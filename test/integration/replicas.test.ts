@@ -10,7 +10,7 @@ import { waitFor } from '../helpers/waitFor.js';
 const PAD = 'p'.repeat(300);
 
 /** True for a chunk that carries a frame: nothing else that Redis sends has these words. */
-const isFrame = (chunk: Buffer): boolean => chunk.includes('lc1 ');
+const isFrame = (chunk: Buffer): boolean => chunk.includes('lc2 ');
 
 /** True for a chunk of whole messages: half of one, lost, would take the sense of all that comes after it. */
 function areMessages(chunk: Buffer): boolean {
@@ -29,7 +29,7 @@ function areMessages(chunk: Buffer): boolean {
 }
 
 /** Where a frame's own text begins in a chunk. */
-const frameStart = (chunk: Buffer): number => chunk.indexOf('lc1 ');
+const frameStart = (chunk: Buffer): number => chunk.indexOf('lc2 ');
 
 describe('replicas', () => {
   const stores = useStores();

@@ -1,13 +1,19 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { crc32Hex } from '../../src/core/checksum.js';
+import { READ_FIELDS } from '../../src/redis/storedContext.js';
 import { LuaNamespace, type Reply } from '../helpers/lua.js';
+import { cut, edited, sent, stored, verified } from '../helpers/plans.js';
 
-const IDS = ['a', 'b', 'c', 'd'] as const;
-const id = fc.constantFrom(...IDS);
+const IDS = ['a', 'b', 'c'] as const;
+// one of them has a longer life than the others
+const id = fc.constantFrom('a' as const, 'a' as const, 'a' as const, ...IDS);
 /** Below and above the bounds at which Redis keeps a hash another way, and where an allocator's classes are far apart. */
 const bytes = fc.oneof(fc.integer({ min: 1, max: 80 }), fc.integer({ min: 81, max: 5000 }), fc.constant(20_000));
-const log = fc.constantFrom({}, { logKeep: 2, keyframe: 3 }, { logBytes: 6000 });
+const log = fc.constantFrom({}, { logKeep: 2, keyframe: 3 }, { logBytes: 6000 }, { keyframe: 1 });
+/** Lengths of chunks: few fields and many. */
+const size = fc.constantFrom(7, 100, 900, 8000);
+const ttl = fc.constantFrom('keep', 'none', 60_000, 1);
 const fence = fc.constantFrom(0, 0, 1, 2);
 
 const step = fc.oneof(
@@ -18,7 +24,20 @@ const step = fc.oneof(
     log,
     fence,
     patch: fc.boolean(),
-    ttl: fc.constantFrom('keep', 'none', 60_000, 1),
+    ttl,
+  }),
+  fc.record({ do: fc.constant('chunks' as const), id, bytes, size, log, fence, ttl }),
+  fc.record({
+    do: fc.constant('edit' as const),
+    id,
+    place: fc.double({ min: 0, max: 1, noNaN: true }),
+    remove: fc.oneof(fc.integer({ min: 0, max: 30 }), fc.integer({ min: 0, max: 20_000 })),
+    insert: fc.oneof(fc.integer({ min: 1, max: 30 }), fc.constantFrom(0, 3000)),
+    size,
+    form: fc.constantFrom('whole' as const, 'chunked' as const, 'chunked' as const),
+    log,
+    fence,
+    ttl,
   }),
   fc.record({ do: fc.constant('delete' as const), id }),
   fc.record({ do: fc.constant('touch' as const), id, ttl: fc.constantFrom('none', 60_000, 1) }),
@@ -40,6 +59,17 @@ describe('the accounts of the Lua scripts', function () {
         const ttl = todo.ttl as number | 'keep' | 'none';
         return lua.commit(todo.id, 'x'.repeat(todo.bytes), { ...todo.log, ...patch, ttl, fence: todo.fence });
       }
+      case 'chunks': {
+        const { document, options } = sent(cut('x'.repeat(todo.bytes), Math.max(todo.size, Math.ceil(todo.bytes / 500))));
+        return lua.commit(todo.id, document, {
+          ...options,
+          ...todo.log,
+          ttl: todo.ttl as number | 'keep' | 'none',
+          fence: todo.fence,
+        });
+      }
+      case 'edit':
+        return edit(lua, todo);
       case 'delete':
         return lua.delete(todo.id);
       case 'touch':
@@ -49,8 +79,34 @@ describe('the accounts of the Lua scripts', function () {
       case 'refused':
         return lua.commit(todo.id, '1', { ifVersion: 9999 });
       case 'read':
-        return lua.redis.hmget(lua.of(todo.id).context, 'data', 'v', 'crc', 'len', 'at', 'exp');
+        return lua.redis.hmget(lua.of(todo.id).context, ...READ_FIELDS, ...Array.from({ length: 600 }, (_, n) => `d${n}`));
     }
+  }
+
+  /** Changes a live context by a plan, to the other form of storage where that is asked for. */
+  async function edit(lua: LuaNamespace, todo: Extract<Step, { do: 'edit' }>): Promise<Reply> {
+    const before = await verified(lua, todo.id);
+    if (before === null) return [];
+    const { length } = before.document;
+    const at = Math.floor(todo.place * length);
+    const remove = Math.min(todo.remove, length - at);
+    const form = length - remove + todo.insert === 0 ? 'whole' : todo.form;
+    const plan = edited(
+      before,
+      [{ at, remove, insert: Buffer.alloc(todo.insert, 'y') }],
+      Math.max(todo.size, Math.ceil(length / 500)),
+      form,
+    );
+    const { ttl, fence } = todo;
+    const reply = await lua.commit(todo.id, plan.document, {
+      ...plan.options,
+      ...todo.log,
+      ttl: ttl as number | 'keep' | 'none',
+      fence,
+    });
+    expect(reply[0]).to.be.oneOf(['COMMITTED', 'FENCED', 'BASE_MISMATCH']);
+    if (reply[0] === 'COMMITTED') expect((await stored(lua, todo.id)).document.equals(plan.document)).to.equal(true);
+    return reply;
   }
 
   /** Lets a time to live of 1 ms pass. */
@@ -71,11 +127,15 @@ describe('the accounts of the Lua scripts', function () {
     const expiring: string[] = [];
     for (const name of IDS) {
       const { context, log: entries } = lua.of(name);
+      const copies = ['k', 'j'].map((kind) => context.replace('}:c:', `}:${kind}:`));
       const [exists, field] = await Promise.all([lua.redis.exists(context), lua.redis.hget(context, 'exp')]);
-      if (exists === 0) continue;
+      if (exists === 0) {
+        expect(await lua.redis.exists(...copies), `copies of ${name} after ${after}`).to.equal(0);
+        continue;
+      }
       there.push(name);
       if (field !== null) expiring.push(name);
-      expect(scored.get(name), `bytes of ${name} after ${after}`).to.equal(await lua.memory(context, entries));
+      expect(scored.get(name), `bytes of ${name} after ${after}`).to.equal(await lua.memory(context, entries, ...copies));
     }
     expect([...scored.keys()].sort(), `index of sizes after ${after}`).to.deep.equal(there);
     expect(uses.sort(), `index of uses after ${after}`).to.deep.equal(there);

@@ -20,9 +20,10 @@ describe('the clock of the Lua scripts', () => {
   }
 
   describe('a context is absent from the millisecond of its expiry on', () => {
-    it('to read', async () => {
-      const read = (): Promise<unknown[]> => lua.run('read', [lua.of('a').context], []);
-      expect(await around(exp, read)).to.deep.equal(['FOUND', 'ABSENT', 'ABSENT']);
+    it('to catchup', async () => {
+      const { context, log } = lua.of('a');
+      const version = async (): Promise<unknown[]> => (await lua.run('catchup', [context, log], [1, 10, 'all'])).slice(2);
+      expect(await around(exp, version)).to.deep.equal(['1', '', '']);
     });
 
     it('to versions', async () => {

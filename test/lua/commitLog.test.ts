@@ -21,7 +21,7 @@ describe('frame and log of lua/commit.lua', () => {
       await lua.published();
       const options = { op: 'op-2', patch: patchFrom(1, base, patch), ...change };
       const reply = await lua.commit('a', next, options);
-      const payload = expected === 'patch' ? options.patch.text : next;
+      const payload = expected === 'patch' ? String(options.patch.text) : next;
       expect(reply.slice(0, 5)).to.deep.equal(['COMMITTED', 2, reply[2], expected, payload.length]);
       expect((await lua.log('a'))[1]).to.deep.include({ kind: expected, frame: payload, len: String(next.length) });
       expect(String(await lua.document('a'))).to.equal(next);
@@ -137,8 +137,10 @@ describe('frame and log of lua/commit.lua', () => {
       await lua.commit(id, base, { logBytes: 39_999, patch: patchFrom(2, next, '[3]') });
       expect((await lua.log(id))[2]).to.deep.include({ kind: 'patch', frame: '[3]' });
       // what was published is the document, then the patches
-      const kinds = (await lua.published()).filter(({ channel }) => channel.endsWith(id)).map(({ text }) => text.split(' ')[1]);
-      expect(kinds).to.deep.equal(['follows', undefined, 'patch', 'patch']);
+      const messages = (await lua.published()).filter(({ channel }) => channel.endsWith(id)).map(({ text }) => text);
+      expect(messages[1]).to.equal(base);
+      const kinds = messages.map((text) => text.split(' ').slice(0, 4).join(' '));
+      expect(kinds).to.deep.equal(['lc2 full - 1', base, 'lc2 patch - 0', 'lc2 patch - 0']);
     });
 
     it('may take three times the document where that is more than its bytes', async () => {

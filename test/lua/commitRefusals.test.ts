@@ -183,7 +183,9 @@ describe('refusals of lua/commit.lua', () => {
       await lua.published();
       expect(await corrupt('"two"')).to.deep.equal(['WRITE_CORRUPT', 0]);
       expect((await lua.log('a')).map(({ entry }) => entry)).to.deep.equal(['1-0', '1-1']);
-      expect((await lua.published()).map(({ text }) => text.split(' ').slice(1, 3).join(' '))).to.deep.equal(['expired 1']);
+      expect((await lua.published()).map(({ text }) => text.split(' ').slice(0, 5).join(' '))).to.deep.equal([
+        'lc2 expired - 0 1',
+      ]);
       expect(await lua.accounts()).to.deep.include({ bytes: 0, contexts: 0 });
       expect(await lua.redis.exists(lua.of('a').context, lua.shard.exp, lua.shard.use, lua.shard.size)).to.equal(0);
     });

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { crc32Hex } from '../../src/core/checksum.js';
 import { LuaNamespace, TOMBSTONE_MS } from '../helpers/lua.js';
+import { headerOf } from './commitFrame.js';
 
 describe('lua/delete.lua', () => {
   let lua: LuaNamespace;
@@ -44,7 +45,7 @@ describe('lua/delete.lua', () => {
       for (const index of [exp, use, size]) expect(await lua.ids(index), index).to.deep.equal(['kept']);
       expect(await lua.accounts()).to.deep.include({ bytes, contexts: 1 });
       expect(await lua.published()).to.deep.equal([
-        { channel, text: `lc1 deleted 3 - - 0 2 ${crc32Hex('"two"')} ${at} - op-3 deleter\n` },
+        { channel, text: headerOf(`lc2 deleted - 0 3 - 0 2 ${crc32Hex('"two"')} ${at} - op-3 deleter `) },
       ]);
     });
 
@@ -70,7 +71,8 @@ describe('lua/delete.lua', () => {
       const reply = await lua.delete('a', { op: 'op' });
       expect(reply.slice(0, 2)).to.deep.equal(['DELETED', 3]);
       expect((await lua.log('a')).at(-1)?.entry).to.equal('3-0');
-      expect((await lua.published())[0]?.text).to.equal(`lc1 deleted 3 - - 0 1 ${crc32Hex('"one"')} ${reply[2]} - op tester\n`);
+      const words = `lc2 deleted - 0 3 - 0 1 ${crc32Hex('"one"')} ${reply[2]} - op tester `;
+      expect((await lua.published())[0]?.text).to.equal(headerOf(words));
     });
 
     it('where the log is gone, with a new one', async () => {

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { crc32Hex } from '../../src/core/checksum.js';
 import { LuaNamespace, TOMBSTONE_MS } from '../helpers/lua.js';
+import { headerOf } from './commitFrame.js';
 
 describe('lua/expire.lua', () => {
   let lua: LuaNamespace;
@@ -47,8 +48,8 @@ describe('lua/expire.lua', () => {
     expect(await lua.accounts()).to.deep.include({ bytes: Number(sizes[0]) + Number(sizes[1]), contexts: 2 });
     const at = (await lua.log('a')).at(-1)?.at;
     expect(await lua.published()).to.deep.equal([
-      { channel: lua.of('a').channel, text: `lc1 expired 2 - - 0 2 ${crc32Hex('"a"')} ${at} - - sweeper\n` },
-      { channel: lua.of('b').channel, text: `lc1 expired 1 - - 0 1 ${crc32Hex('"b"')} ${at} - - sweeper\n` },
+      { channel: lua.of('a').channel, text: headerOf(`lc2 expired - 0 2 - 0 2 ${crc32Hex('"a"')} ${at} - - sweeper `) },
+      { channel: lua.of('b').channel, text: headerOf(`lc2 expired - 0 1 - 0 1 ${crc32Hex('"b"')} ${at} - - sweeper `) },
     ]);
   });
 
@@ -124,7 +125,8 @@ describe('lua/expire.lua', () => {
       expect(await allIds()).to.deep.equal([['b'], ['b'], ['b']]);
       expect(await lua.accounts()).to.deep.include({ bytes: kept, contexts: 1 });
       const at = (await lua.log('a')).at(-1)?.at;
-      expect((await lua.published()).map(({ text }) => text)).to.deep.equal([`lc1 expired 2 - - 0 2 - ${at} - - sweeper\n`]);
+      const frame = headerOf(`lc2 expired - 0 2 - 0 2 - ${at} - - sweeper `);
+      expect((await lua.published()).map(({ text }) => text)).to.deep.equal([frame]);
     });
 
     it('with its log as well', async () => {

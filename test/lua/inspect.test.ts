@@ -36,12 +36,13 @@ describe('lua/inspect.lua', () => {
       const { context, log } = lua.of('user-42');
       const lines = await inspect(context);
 
-      const left = Number(/in (\d+) ms/.exec(lines[8] ?? '')?.[1]);
+      const left = Number(/in (\d+) ms/.exec(lines[9] ?? '')?.[1]);
       expect(left).to.be.within(1, 60_000);
       expect(lines).to.deep.equal([
         'id        user-42',
         'version   2',
         'length    13 stored, 13 found',
+        'form      one field',
         `sha1      ${sha1Hex(document)} stored`,
         `          ${sha1Hex(document)} computed`,
         `crc32     ${crc32Hex(document)} stored`,
@@ -70,9 +71,9 @@ describe('lua/inspect.lua', () => {
 
     it('above 4096 bytes leaves its CRC-32 to the system', async () => {
       await lua.commit('a', 'x'.repeat(4096));
-      expect((await inspect(lua.of('a').context))[6]).to.equal(`          ${crc32Hex('x'.repeat(4096))}`);
+      expect((await inspect(lua.of('a').context))[7]).to.equal(`          ${crc32Hex('x'.repeat(4096))}`);
       await lua.commit('a', 'x'.repeat(4097));
-      expect((await inspect(lua.of('a').context))[6]).to.match(/not computed above 4096 bytes/);
+      expect((await inspect(lua.of('a').context))[7]).to.match(/not computed above 4096 bytes/);
     });
 
     it('whose last change was a patch is OK', async () => {
@@ -120,8 +121,9 @@ describe('lua/inspect.lua', () => {
     it('shows what was stored and what was found', async () => {
       await lua.redis.hset(lua.of('a').context, 'data', '{}');
       const lines = await inspect(lua.of('a').context);
-      expect(lines.slice(2, 7)).to.deep.equal([
+      expect(lines.slice(2, 8)).to.deep.equal([
         'length    15 stored, 2 found',
+        'form      one field',
         `sha1      ${sha1Hex(document)} stored`,
         `          ${sha1Hex('{}')} computed`,
         `crc32     ${crc32Hex(document)} stored`,
@@ -159,7 +161,7 @@ describe('lua/inspect.lua', () => {
     await lua.commit('a', '1', { ttl: 60_000 });
     const exp = await lua.makeExpired('a', 5000);
     const lines = await inspect(lua.of('a').context);
-    expect(lines[8]).to.match(new RegExp(`^expires   ${exp} \\(in -\\d+ ms\\)$`));
+    expect(lines[9]).to.match(new RegExp(`^expires   ${exp} \\(in -\\d+ ms\\)$`));
     expect(lines.slice(-2)).to.deep.equal(['expired: absent to every reader', 'OK']);
   });
 

@@ -49,7 +49,7 @@ describe('the scripts on a server over its maxmemory', () => {
     expect((await lua.delete('a')).slice(0, 2)).to.deep.equal(['DELETED', 2]);
     expect((await lua.log('a')).at(-1)).to.deep.include({ entry: '2-0', kind: 'deleted' });
     expect(await lua.accounts()).to.deep.include({ contexts: 1 });
-    expect((await lua.published()).at(-1)?.text).to.match(/^lc1 deleted 2 /);
+    expect((await lua.published()).at(-1)?.text).to.match(/^lc2 deleted - 0 2 /);
   });
 
   it('expire works', async () => {
@@ -59,8 +59,9 @@ describe('the scripts on a server over its maxmemory', () => {
     expect(await lua.accounts()).to.deep.include({ contexts: 1 });
   });
 
-  it('read, versions, probe and inspect work', async () => {
-    expect((await lua.run('read', [lua.of('a').context], [])).slice(0, 2)).to.deep.equal(['FOUND', '"one"']);
+  it('catchup, versions, probe and inspect work', async () => {
+    const { context, log } = lua.of('a');
+    expect((await lua.run('catchup', [context, log], [1, 10, 'all']))[2]).to.equal('1');
     expect((await lua.versions('a', 'b')).slice(0, 3)).to.deep.include('VERSIONS');
     const { keys, channel } = probeKeys(lua.keys.namespace);
     expect((await lua.run('probe', keys, [channel, 'PUBLISH']))[0]).to.equal('OK');

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { crc32Hex } from '../../src/core/checksum.js';
 import { GRACE_MS, LuaNamespace, type Reply, TOMBSTONE_MS } from '../helpers/lua.js';
+import { headerOf } from './commitFrame.js';
 
 describe('lua/touch.lua', () => {
   let lua: LuaNamespace;
@@ -37,13 +38,13 @@ describe('lua/touch.lua', () => {
     expect(await lua.redis.zscore(lua.shard.size, 'a')).to.equal(String((await lua.accounts()).bytes));
     const [frame, ...more] = await lua.published();
     expect(more).to.deep.equal([]);
-    const at = Number(frame?.text.split(' ')[8]);
+    const at = Number(frame?.text.split(' ')[9]);
     expect(at).to.be.within(before, after);
     const exp = ttl === 'none' ? '-' : at + ttl;
     const crc = crc32Hex('"document"');
     expect(frame).to.deep.equal({
       channel: lua.of('a').channel,
-      text: `lc1 touch 2 ${crc} - 0 2 ${crc} ${at} ${exp} op-t toucher\n`,
+      text: headerOf(`lc2 touch - 0 2 ${crc} 0 2 ${crc} ${at} ${exp} op-t toucher `),
     });
     expect(reply).to.deep.equal(['TOUCHED', 2, ttl === 'none' ? 0 : exp]);
     return reply;

@@ -5,7 +5,7 @@ import type { Change } from '../../src/core/context.js';
 import { diff } from '../../src/core/diff.js';
 import type { Frame } from '../../src/core/frame.js';
 import { type JsonValue, parseFrozen } from '../../src/core/json.js';
-import type { LogEntry } from '../../src/redis/ContextCommands.js';
+import type { LogEntry } from '../../src/redis/logEntries.js';
 import { replay } from '../../src/replica/logReplay.js';
 import { Replica } from '../../src/replica/Replica.js';
 import { absent } from '../../src/replica/state.js';
@@ -22,7 +22,7 @@ function historyOf(events: readonly ('set' | 'edit' | 'delete' | 'expire')[]): {
   let version = 0;
   let crc = '';
   for (const [at, event] of events.entries()) {
-    const base = { baseCrc: crc, at, expiresAt: null, sha1: '', operation: `op${at}`, by: 'test' };
+    const base = { baseCrc: crc, at, expiresAt: null, sha1: '', encoding: '-', operation: `op${at}`, by: 'test' };
     const none = { ...base, frame: Buffer.alloc(0), crc: '', length: 0 };
     if (event === 'set' || event === 'edit') {
       const before = value;

@@ -1,7 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { ContextError } from '../../src/core/errors.js';
-import { type Frame, type FrameKind, FrameReader } from '../../src/core/frame.js';
+import { type FrameKind, FrameReader, frameHeader2, type ReceivedFrame } from '../../src/core/frame.js';
+import { decode, headers2, hex8, refusal, whole, word } from '../helpers/frames.js';
 
 const SHA = '0123456789abcdef0123456789abcdef01234567';
 const GOOD = ['lc1', 'patch', '7', '0000beef', SHA, '42', '6', 'cafe0000', '1700000000000', '1700000060000', 'op.1', 'host-1'];
@@ -11,23 +12,10 @@ const encode = (words: readonly string[], payload: string | Buffer = ''): Buffer
   Buffer.concat([Buffer.from(`${words.join(' ')}\n`, 'latin1'), Buffer.from(payload)]);
 const withWord = (index: number, word: string): Buffer => encode(GOOD.map((old, at) => (at === index ? word : old)));
 
-const decode = (message: Buffer): Frame | null => new FrameReader().read(message);
-
-function refusal(message: Buffer, reader = new FrameReader()): ContextError {
-  try {
-    reader.read(message);
-  } catch (error) {
-    expect(error).to.be.instanceOf(ContextError);
-    expect((error as ContextError).code).to.equal('BAD_FRAME');
-    return error as ContextError;
-  }
-  throw new Error(`was taken for a frame: ${JSON.stringify(message.toString('latin1'))}`);
-}
-
-const hex8 = fc.nat({ max: 0xffff_ffff }).map((number) => number.toString(16).padStart(8, '0'));
-const word = fc.stringMatching(/^[\x21-\x7e]{1,64}$/);
-const whole = fc.maxSafeNat();
-const frames: fc.Arbitrary<Frame> = fc.record({
+const frames: fc.Arbitrary<ReceivedFrame> = fc.record({
+  protocol: fc.constant(1 as const),
+  encoding: fc.constant('-' as const),
+  parts: fc.constant(0),
   kind: fc.constantFrom<FrameKind>('patch', 'full', 'deleted', 'expired', 'touch'),
   version: whole,
   crc: fc.oneof(hex8, fc.constant('')),
@@ -41,7 +29,7 @@ const frames: fc.Arbitrary<Frame> = fc.record({
   payload: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
 });
 
-const text = (frame: Frame): Buffer =>
+const text = (frame: ReceivedFrame): Buffer =>
   encode(
     [
       'lc1',
@@ -60,10 +48,13 @@ const text = (frame: Frame): Buffer =>
     frame.payload,
   );
 
-describe('frame', () => {
+describe('a frame of protocol 1', () => {
   it('is read word by word, and its payload is what follows the first line', () => {
     expect(decode(encode(GOOD, '[{"op":"add"}]\n\nmore'))).to.deep.equal({
+      protocol: 1,
       kind: 'patch',
+      encoding: '-',
+      parts: 0,
       version: 7,
       crc: '0000beef',
       baseVersion: 6,
@@ -97,7 +88,10 @@ describe('frame', () => {
       ['without a line end', Buffer.from(GOOD.join(' ')), 'no header line'],
       ['with a header line that never ends', Buffer.concat([Buffer.alloc(1 << 20, 'a'), Buffer.from('\n')]), 'no header line'],
       ['of nothing but a line end', Buffer.from('\n'), 'protocol'],
-      ['of another protocol', withWord(0, 'lc2'), '"lc2"'],
+      ['of another protocol', withWord(0, 'http'), '"http"'],
+      ['of a newer protocol', withWord(0, 'lc3'), 'a newer instance writes in this namespace'],
+      ['of the protocol after its own', withWord(0, 'lc2'), '12 words, not 14'],
+      ['of a kind that came later', withWord(PLACES.kind, 'splice'), '"splice"'],
       ['the probe of the rights check', Buffer.from('lc1 probe\n'), '2 words'],
       ['with a word too few', encode(GOOD.slice(0, -1)), '11 words'],
       ['with a word too many', encode([...GOOD, 'more']), '13 words'],
@@ -135,7 +129,7 @@ describe('frame', () => {
       const reader = new FrameReader();
       expect(reader.read(header)).to.equal(null);
       const frame = reader.read(document);
-      expect(frame).to.deep.equal({ ...decode(withWord(PLACES.kind, 'full')), payload: document });
+      expect(frame).to.deep.equal({ ...decode(withWord(PLACES.kind, 'full')), parts: 1, payload: document });
       expect(frame?.kind).to.equal('full');
     });
 
@@ -173,7 +167,11 @@ describe('frame', () => {
 
   it('whatever bytes come, in whatever order, it is a frame or BAD_FRAME, and never another error', () => {
     const follows = frames.map((frame) => Buffer.from(text(frame).toString('latin1').replace(frame.kind, 'follows'), 'latin1'));
-    const whole = fc.oneof(frames.map(text), follows);
+    const whole = fc.oneof(
+      frames.map(text),
+      follows,
+      headers2.map(frameHeader2).map((header) => Buffer.from(header)),
+    );
     const damaged = fc.tuple(whole, fc.array(fc.tuple(fc.nat(), fc.nat(7)), { maxLength: 4 })).map(([message, flips]) => {
       const bytes = Buffer.from(message);
       for (const [at, bit] of flips) bytes.writeUInt8(bytes.readUInt8(at % bytes.length) ^ (1 << bit), at % bytes.length);
@@ -184,7 +182,7 @@ describe('frame', () => {
       fc.property(fc.array(fc.oneof(damaged, anything), { minLength: 1, maxLength: 5 }), (messages) => {
         const reader = new FrameReader();
         return messages.every((message) => {
-          let frame: Frame | null;
+          let frame: ReceivedFrame | null;
           try {
             frame = reader.read(message);
           } catch (error) {

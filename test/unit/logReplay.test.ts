@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { crc32Hex } from '../../src/core/checksum.js';
 import { type JsonValue, parseFrozen } from '../../src/core/json.js';
-import type { LogEntry } from '../../src/redis/ContextCommands.js';
+import type { LogEntry } from '../../src/redis/logEntries.js';
 import { lastStep, replay, stateAt } from '../../src/replica/logReplay.js';
 import { absent, type ReplicaState } from '../../src/replica/state.js';
 
@@ -13,7 +13,7 @@ function logOf(...versions: readonly ({ readonly n: number } | string | 'deleted
   let value: JsonValue | undefined;
   let crc = '';
   return versions.map((what) => {
-    const common = { at: 1_000, expiresAt: null, sha1: '', operation: '-', by: 'test', baseCrc: '' };
+    const common = { at: 1_000, expiresAt: null, sha1: '', encoding: '-', operation: '-', by: 'test', baseCrc: '' };
     if (what === 'deleted' || what === 'expired') {
       version += what === 'deleted' ? 1 : 0;
       crc = '';

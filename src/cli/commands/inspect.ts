@@ -82,7 +82,7 @@ async function summaryOf(session: Session, id: string): Promise<ContextSummary |
 
 function page(output: Output, { id, namespace, keys, context, summary, verification, log }: Report): string {
   const { bold, red } = output.colors;
-  const { version, bytes, checks } = verification;
+  const { version, bytes, chunks, checks } = verification;
   const newest = log[0];
   const updatedAt = context?.updatedAt ?? summary?.updatedAt;
   const expiresAt = context ? context.expiresAt : (summary?.expiresAt ?? null);
@@ -103,6 +103,7 @@ function page(output: Output, { id, namespace, keys, context, summary, verificat
     bold('Document'),
     facts(output, [
       ['bytes', count(bytes)],
+      ['stored', chunks === 1 ? 'as one field' : `in ${count(chunks)} chunks`],
       ['memory', summary ? `${count(summary.memoryBytes)} bytes in Redis, with the log` : '-'],
       ['holds', context ? shape(context.value) : red('damaged: it cannot be read')],
     ]),

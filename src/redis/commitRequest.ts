@@ -1,0 +1,77 @@
+/** What a commit sends: the document or how Redis makes it of the stored one, what subscribers get, and under which conditions. */
+import type { Argument } from './RedisConnection.js';
+
+/** How Redis comes by the new bytes. */
+export type Storage =
+  /** As one field, sent as it is. */
+  | { readonly form: 'whole'; readonly data: string | Buffer }
+  /** By a plan (src/core/storagePlan.ts): `data` is what it takes inserted bytes from, `chunks` are whole ones. */
+  | { readonly form: 'plan'; readonly plan: string; readonly data: Buffer; readonly chunks: readonly Buffer[] };
+
+export interface Payload {
+  readonly kind: 'full' | 'patch' | 'splice';
+  readonly encoding: '-' | 'gz' | 'br';
+  /** Null: what `storage.data` is, so that it need not be sent twice. */
+  readonly bytes: string | Buffer | null;
+}
+
+export interface CommitRequest {
+  readonly id: string;
+  readonly operation: string;
+  /** Length (bytes) and checksums of the new document; `sha1` as its form has it. */
+  readonly length: number;
+  readonly crc: string;
+  readonly sha1: string;
+  readonly storage: Storage;
+  readonly payload: Payload;
+  /** What payload and plan build on; `sha1` null where only the payload does. */
+  readonly base: { readonly version: number; readonly crc: string; readonly sha1: string | null } | null;
+  readonly ifVersion: number | null;
+  readonly ifCrc: string | null;
+  readonly ttl: number | 'keep' | 'none';
+}
+
+export interface Conflict {
+  readonly status: 'conflict';
+  readonly version: number;
+}
+
+/** The plan builds on other bytes than are stored: nothing was written. */
+export interface BaseMismatch {
+  readonly status: 'baseMismatch';
+  readonly version: number;
+  /** The stored chunk that does not have its SHA-1; null where the stored document is just another one. */
+  readonly damaged: string | null;
+}
+
+export interface Committed {
+  readonly status: 'committed';
+  readonly version: number;
+  readonly at: number;
+  readonly kind: 'patch' | 'full' | 'splice';
+  readonly frameBytes: number;
+  readonly expiresAt: number | null;
+  readonly memoryBytes: number;
+  /** An earlier attempt had done it: what else a commit answers is not known any more. */
+  readonly repeated: boolean;
+}
+
+/** The first words of the script's header; those of the attempt and the settings follow. */
+export function commitHeader(request: CommitRequest, by: string): string {
+  const { operation, ifVersion, ifCrc, base, sha1, crc, length, ttl } = request;
+  const built = base === null ? '0 - -' : `${base.version} ${base.crc} ${base.sha1 ?? '-'}`;
+  return `${operation} ${by} ${ifVersion ?? '-'} ${ifCrc || '-'} ${built} ${sha1} ${crc} ${length} ${ttl}`;
+}
+
+/** The script's arguments around its header. */
+export function commitArguments(request: CommitRequest, header: string, channel: string): Argument[] {
+  const { storage, payload, id } = request;
+  const bytes = payload.bytes ?? '';
+  if (storage.form === 'whole') return [storage.data, bytes, header, id, channel, ''];
+  return [storage.data, bytes, header, id, channel, storage.plan, ...storage.chunks];
+}
+
+/** Number of the first argument after those that every commit has: where whole chunks begin. */
+export const FIRST_CHUNK_ARGUMENT = 7;
+/** What plans name as the source of inserted bytes: alone, and where they are sent as the frame's payload. */
+export const DATA_ARGUMENT = 1;
