@@ -1,41 +1,111 @@
-/** A JSON value and its bytes. */
+/**
+ * A JSON value and its text, kept together from version to version, so that a change costs what it changes in either direction: a new value
+ * gives the splice of the text (`derive`), a splice gives the new value (`advance`). Both go by an index of the text that is made when it is
+ * needed first and then follows every change.
+ */
+import { findSplice } from './blockMatch.js';
+import { crc32Hex } from './checksum.js';
 import { DocumentText, type Rewrite } from './DocumentText.js';
 import { ContextError } from './errors.js';
-import { findSplice } from './blockMatch.js';
 import { type JsonValue, parseFrozen } from './json.js';
 import type { Splice } from './splice.js';
+import { type IndexNode, indexOf } from './TextIndex.js';
+import { advanceValue, editsOf, sharing } from './textAdvance.js';
+import { deriveSplice } from './textDerive.js';
+
+/** A document, and how it came from the one before. */
+export interface Derived {
+  readonly document: JsonDocument;
+  readonly splice: Splice;
+  readonly rewrite: Rewrite;
+}
+
+/** What is known of the text's index: nothing yet, that the text is another than `JSON.stringify` makes, or its root. */
+type Index = { readonly canonical: boolean; readonly root: IndexNode | undefined } | undefined;
+
+const utf8 = (value: JsonValue): Buffer => Buffer.from(JSON.stringify(value));
 
 export class JsonDocument {
+  /** Deeply frozen. */
   readonly value: JsonValue;
   #text: DocumentText | undefined;
+  #index: Index;
 
-  private constructor(value: JsonValue, text: DocumentText | undefined) {
+  private constructor(value: JsonValue, text: DocumentText | undefined, index: Index) {
     this.value = value;
     this.#text = text;
+    this.#index = index;
   }
 
+  /** @throws SyntaxError where the text is no JSON */
   static parse(text: DocumentText): JsonDocument {
-    return new JsonDocument(parseFrozen(text.bytes().toString()), text);
+    return new JsonDocument(parseFrozen(text.bytes().toString()), text, undefined);
   }
+
+  /** The document of a frozen value; its text is made when it is needed. */
   static of(value: JsonValue): JsonDocument {
-    return new JsonDocument(value, undefined);
+    return new JsonDocument(value, undefined, undefined);
   }
+
+  /** A frozen value with the text that it was parsed from. */
   static pair(value: JsonValue, text: DocumentText): JsonDocument {
-    return new JsonDocument(value, text);
+    return new JsonDocument(value, text, undefined);
   }
+
   get text(): DocumentText {
-    this.#text ??= DocumentText.of(Buffer.from(JSON.stringify(this.value)));
+    this.#text ??= DocumentText.of(utf8(this.value));
     return this.#text;
   }
-  derive(value: JsonValue): { document: JsonDocument; splice: Splice; rewrite: Rewrite } {
-    const splice = findSplice(this.text.bytes(), Buffer.from(JSON.stringify(value)));
+
+  /**
+   * The document of another value, frozen as this one's, which shares with it what has not changed. Its text is exactly that of
+   * `JSON.stringify(value)`. Takes time for what changed, and for the width of the containers on the way there.
+   */
+  derive(value: JsonValue): Derived {
+    const { canonical, root } = this.#indexed();
+    if (canonical && root !== undefined) {
+      const { splice, indexed } = deriveSplice(this.text, this.value, root, value);
+      const rewrite = this.text.apply(splice);
+      return { document: new JsonDocument(value, rewrite.text, { canonical: true, root: indexed.node }), splice, rewrite };
+    }
+    const splice = findSplice(this.text.bytes(), utf8(value));
     const rewrite = this.text.apply(splice);
-    return { document: new JsonDocument(value, rewrite.text), splice, rewrite };
+    return { document: new JsonDocument(value, rewrite.text, undefined), splice, rewrite };
   }
-  advance(splice: Splice, crc?: string): { document: JsonDocument; rewrite: Rewrite } {
+
+  /**
+   * The document that a splice makes. The checksum is compared before anything is parsed.
+   *
+   * @param crc - CRC-32 that the new text must have, 8 hex digits
+   * @throws ContextError `BASE_MISMATCH` where the splice is for another length, `CORRUPT` where the checksum is another. SyntaxError where the text is no JSON.
+   */
+  advance(splice: Splice, crc?: string): Derived {
     const rewrite = this.text.apply(splice);
-    if (crc !== undefined && rewrite.text.crc !== crc)
-      throw new ContextError('CORRUPT', 'the result of a splice does not have its checksum', { expected: crc, found: rewrite.text.crc });
-    return { document: JsonDocument.parse(rewrite.text), rewrite };
+    const { text } = rewrite;
+    if (crc !== undefined && text.crc !== crc) {
+      throw new ContextError('CORRUPT', `a splice makes a document with checksum ${text.crc}, not ${crc}`, { expected: crc, found: text.crc });
+    }
+    const { canonical, root } = this.#indexed();
+    const advanced = canonical && root !== undefined ? advanceValue(this.value, root, editsOf(splice), text) : null;
+    if (advanced !== null) {
+      const { value, indexed } = advanced;
+      return { document: new JsonDocument(value, text, { canonical: true, root: indexed.node }), splice, rewrite };
+    }
+    const value = sharing(this.value, parseFrozen(text.bytes().toString()));
+    return { document: new JsonDocument(value, text, undefined), splice, rewrite };
+  }
+
+  /** For tests: the index as it has become by derivation, against the one that the value has. */
+  get index(): { readonly kept: IndexNode | undefined; readonly fresh: IndexNode | undefined } {
+    return { kept: this.#indexed().root, fresh: indexOf(this.value).node };
+  }
+
+  #indexed(): NonNullable<Index> {
+    if (this.#index === undefined) {
+      const { bytes, node } = indexOf(this.value);
+      const canonical = this.#text === undefined || (bytes === this.text.length && crc32Hex(utf8(this.value)) === this.text.crc);
+      this.#index = { canonical, root: node };
+    }
+    return this.#index;
   }
 }

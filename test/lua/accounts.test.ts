@@ -2,8 +2,8 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { crc32Hex } from '../../src/core/checksum.js';
 import { READ_FIELDS } from '../../src/redis/storedContext.js';
-import { LuaNamespace, type Reply } from '../helpers/lua.js';
-import { cut, edited, sent, stored, verified } from '../helpers/plans.js';
+import { type CommitOptions, LuaNamespace, type Reply } from '../helpers/lua.js';
+import { cut, edited, type Planned, sent, stored, verified } from '../helpers/plans.js';
 
 const IDS = ['a', 'b', 'c'] as const;
 // one of them has a longer life than the others
@@ -109,6 +109,10 @@ describe('the accounts of the Lua scripts', function () {
     return reply;
   }
 
+  async function again(lua: LuaNamespace, { document, options }: Planned, more: CommitOptions): Promise<void> {
+    expect((await lua.commit('a', document, { ...options, ...more }))[0]).to.equal('COMMITTED');
+  }
+
   /** Lets a time to live of 1 ms pass. */
   const settle = async (lua: LuaNamespace, todo: Step): Promise<void> => {
     if ('ttl' in todo && todo.ttl === 1) await lua.passed((await lua.now()) + 1);
@@ -160,6 +164,37 @@ describe('the accounts of the Lua scripts', function () {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it('stay right where one more field makes the table of a context in chunks larger, or one less smaller', async () => {
+    const lua = await LuaNamespace.open();
+    const { context } = lua.of('a');
+    const readAll = (): Promise<unknown> => lua.redis.hmget(context, ...Array.from({ length: 200 }, (_, n) => `d${n}`));
+    const text = (n: number): Buffer => Buffer.alloc(n * 70, 'x');
+    try {
+      for (let n = 1; n <= 60; n += 1) {
+        const planned = sent(cut(text(n), 70));
+        const one = [{ at: 0, remove: 1, insert: Buffer.from('y') }];
+        const changes: [string, () => Promise<unknown>][] = [
+          ['chunks', () => lua.commit('a', planned.document, { ...planned.options, ttl: 'none' })],
+          ['an expiry by touch', () => lua.touch('a', 60_000)],
+          ['no expiry by touch', () => lua.touch('a', 'none')],
+          ['an expiry by commit', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { ttl: 60_000 })],
+          ['no expiry by commit', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { ttl: 'none' })],
+          ['a fence', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { fence: 5 })],
+          ['a whole document', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'whole'), {})],
+          ['chunks again', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), {})],
+        ];
+        for (const [name, change] of changes) {
+          await change();
+          await readAll();
+          await check(lua, `${name} (${n} chunks)`);
+        }
+        await lua.delete('a');
+      }
+    } finally {
+      lua.close();
+    }
   });
 
   it('stay right through every kind of change of one context', async () => {

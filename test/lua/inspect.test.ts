@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
 import { LuaNamespace } from '../helpers/lua.js';
+import { cut, edited, manifestOf, sent, stored } from '../helpers/plans.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 
 const SCRIPT = fileURLToPath(new URL('../../lua/inspect.lua', import.meta.url));
@@ -136,6 +137,55 @@ describe('lua/inspect.lua', () => {
       await lua.redis.hset(lua.of('a').context, 'data', `y${'x'.repeat(4999)}`);
       expect(await last('a')).to.equal('CORRUPT: sha1');
     });
+  });
+
+  describe('a context in chunks', () => {
+    const document = JSON.stringify({ text: 'é'.repeat(100), n: 1 });
+    const chunks = cut(document, 50);
+    beforeEach(async () => {
+      const planned = sent(chunks);
+      await lua.commit('a', planned.document, planned.options);
+    });
+
+    it('is shown with its list of chunks as SHA-1 and its document as CRC-32', async () => {
+      const lines = await inspect(lua.of('a').context);
+      const sha = sha1Hex(manifestOf(chunks));
+      expect(lines.slice(2, 8)).to.deep.equal([
+        'length    217 stored, 217 found',
+        'form      5 chunks',
+        `sha1      ${sha} stored`,
+        `          ${sha} computed`,
+        `crc32     ${crc32Hex(document)} stored`,
+        `          ${crc32Hex(document)}`,
+      ]);
+      expect(lines.at(-1)).to.equal('OK');
+    });
+
+    it('is OK after changes in place, in either form', async () => {
+      for (const form of ['chunked', 'whole', 'chunked'] as const) {
+        const before = await stored(lua, 'a');
+        const planned = edited(before, [{ at: 10, remove: 5, insert: Buffer.from('x'.repeat(80)) }], 60, form);
+        await lua.commit('a', planned.document, planned.options);
+        const lines = await inspect(lua.of('a').context);
+        expect(lines[3]).to.equal(form === 'whole' ? 'form      one field' : `form      ${planned.chunks.length} chunks`);
+        expect(lines.at(-1)).to.equal('OK');
+      }
+    });
+
+    const damages: [string, (key: string) => Promise<unknown>, string][] = [
+      ['other bytes in a chunk', (key) => lua.redis.hset(key, 'd3', 'x'.repeat(50)), 'chunk d3, crc32'],
+      ['bytes missing in a chunk', (key) => lua.redis.hset(key, 'd3', 'x'), 'chunk d3, length, crc32'],
+      ['the loss of two chunks', (key) => lua.redis.hdel(key, 'd0', 'd4'), 'chunk d0, chunk d4, length, crc32'],
+      ['another order in the list', (key) => lua.redis.hset(key, 'chunks', manifestOf([...chunks].reverse())), 'sha1, crc32'],
+      ['a list that is cut', (key) => lua.redis.hset(key, 'chunks', manifestOf(chunks.slice(0, 4))), 'length, sha1, crc32'],
+      ['the loss of its list', (key) => lua.redis.hdel(key, 'chunks'), 'no data field, length, sha1, crc32'],
+    ];
+    for (const [name, damage, wrong] of damages) {
+      it(`is damaged by ${name}`, async () => {
+        await damage(lua.of('a').context);
+        expect(await last('a')).to.equal(`CORRUPT: ${wrong}`);
+      });
+    }
   });
 
   describe('what is not there', () => {
