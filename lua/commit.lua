@@ -18,7 +18,8 @@
 -- ARGV[7..] string  chunks, where the plan names them
 -- Returns: COMMITTED version at(ms) kind frame(bytes) exp(ms, 0 none) accounted(bytes) | APPLIED version at(ms) crc: this operation did it
 --   before | CONFLICT version crc: the current ones | FENCED fence | LOCKED txn deadline(ms) | CHECKSUM sha1 length: as they arrived
---   | BASE_MISMATCH version crc chunk: a plan that builds on other bytes than are stored; chunk names the stored one that is damaged, or -
+--   | BASE_MISMATCH version crc chunk: a plan that builds on other bytes than are stored; chunk names the stored one that is damaged
+--   (chunks or len: their list or its length is), or -
 --   | WRITE_CORRUPT version: the old bytes are back | LATE now(ms): this attempt came after its time | PENDING wait(ms): an
 --   earlier attempt may still arrive | UNCERTAIN version: the log no longer reaches back to the first attempt
 -- Publishes: one frame on the channel (a document above 4 KB as further messages that follow its header); before it an `expired` frame
@@ -89,22 +90,17 @@ if plan == '' then
     return { 'CHECKSUM', found, #data }
   end
 else
-  local why, chunk, sources
-  built, why, chunk, sources = run_plan(context, plan, manifest)
-  if why == 'damaged' then
-    -- what does not fit is one of the stored chunks, or what arrived
-    local damaged = in_place and damaged_source(sources, manifest, base_sha)
+  local why, sources
+  built, why, sources = run_plan(context, plan, manifest)
+  -- chunks that the plan does not name stay as they are
+  local found = built and built.grown + ((in_place and stored[10] and not built.whole) and tonumber(stored[11]) or 0) or 0
+  if not built or built.sha ~= sha or found ~= bytes then
+    -- what does not fit is what is stored, or what arrived
+    local damaged = in_place and damaged_part(sources, manifest, base_sha, stored[11])
     if damaged then
       return { 'BASE_MISMATCH', version, stored[2], damaged }
     end
-    return { 'CHECKSUM', chunk, 0 }
-  elseif not built then
-    return { 'CHECKSUM', why, 0 }
-  end
-  -- chunks that the plan does not name stay as they are
-  local found = built.grown + ((in_place and stored[10] and not built.whole) and tonumber(stored[11]) or 0)
-  if built.sha ~= sha or found ~= bytes then
-    return { 'CHECKSUM', built.sha, found }
+    return { 'CHECKSUM', why or built.sha, found }
   end
   if built.whole then
     data = built.whole
@@ -330,7 +326,7 @@ if whole and chunked then
     texts[#texts + 1] = written[name] or redis.call('HGET', context, name)
   end
   parts = #texts
-elseif #payload > INLINE then
+elseif #payload > INLINE and (protocol == '2' or kind == 'full') then
   parts = 1
 end
 local header = frame_header({ protocol = protocol, kind = kind, encoding = encoding, parts = parts, version = next_version, crc = crc, sha = sha,

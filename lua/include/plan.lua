@@ -4,7 +4,8 @@
 --     <name> <length> <sha1> <piece> ...  a chunk to write; piece <source>:<from>:<length>, source a stored chunk, or #<n> for ARGV[n]
 --     = <name> <length> <sha1>            a stored chunk that stays, listed at this place
 --     - <name>                            a stored chunk that goes; those that the new manifest lacks go anyway, and no other may
---   Answers what to write, or nil and why not: `malformed`, or `damaged` with the name of the first chunk whose result is not what it should be.
+--   Answers what to write, or nil and why not: `malformed`, or the name of the first chunk whose result is not what it should be; and the stored
+--   chunks that the plan takes bytes from.
 -- Lua takes fewer than 8,000 values for one command, and a chunk to write is two of them
 local PLAN_LINES, PLAN_BYTES, MANIFEST_BYTES = 3500, 16777216, 196608
 
@@ -34,7 +35,7 @@ local function run_plan(context, plan, manifest)
   for line in string.gmatch(plan, '[^\n]+') do
     lines[#lines + 1] = line
     if #lines > PLAN_LINES then
-      return nil, 'malformed'
+      return nil, 'malformed', sources
     end
     for name in string.gmatch(line, ' (d%w+):%d+:%d+') do
       if sources[name] == nil then
@@ -44,7 +45,7 @@ local function run_plan(context, plan, manifest)
     end
   end
   if #wanted > PLAN_LINES then
-    return nil, 'malformed'
+    return nil, 'malformed', sources
   elseif #wanted > 0 then
     local found = redis.call('HMGET', context, unpack(wanted))
     for i = 1, #wanted do
@@ -60,7 +61,7 @@ local function run_plan(context, plan, manifest)
       local from, length = string.match(line, '^@ (%d+) (%d+)$')
       from, length = tonumber(from), tonumber(length)
       if not from or from < at or from + length > #manifest or not ends_line(manifest, from) or not ends_line(manifest, from + length) then
-        return nil, 'malformed'
+        return nil, 'malformed', sources
       end
       parts[#parts + 1] = string.sub(manifest, at + 1, from)
       at = from + length
@@ -68,14 +69,14 @@ local function run_plan(context, plan, manifest)
     elseif mark == '- ' then
       local name = string.sub(line, 3)
       if not is_chunk_name(name) then
-        return nil, 'malformed'
+        return nil, 'malformed', sources
       end
       named[#named + 1] = name
     elseif mark == '= ' then
       local name, length = string.match(line, '^= (d%d+) (%d+) %x+$')
       -- as it was listed: its bytes are not looked at
       if not name or not string.find('\n' .. manifest, '\n' .. string.sub(line, 3) .. '\n', 1, true) then
-        return nil, 'malformed'
+        return nil, 'malformed', sources
       end
       kept[name] = true
       parts[#parts + 1] = string.sub(line, 3) .. '\n'
@@ -83,7 +84,7 @@ local function run_plan(context, plan, manifest)
     else
       local name, length, sha, rest = string.match(line, '^(d%w+) (%d+) (%x+)(.*)$')
       if not name or not is_chunk_name(name) then
-        return nil, 'malformed'
+        return nil, 'malformed', sources
       end
       local pieces, read = {}, 0
       for source, from, count in string.gmatch(rest, ' (#?%w+):(%d+):(%d+)') do
@@ -91,7 +92,7 @@ local function run_plan(context, plan, manifest)
         if string.sub(source, 1, 1) == '#' then
           text = ARGV[tonumber(string.sub(source, 2)) or 0]
           if not text then
-            return nil, 'malformed'
+            return nil, 'malformed', sources
           end
         else
           text = sources[source]
@@ -99,7 +100,7 @@ local function run_plan(context, plan, manifest)
         from, count = tonumber(from), tonumber(count)
         total = total + count
         if total > PLAN_BYTES then
-          return nil, 'malformed'
+          return nil, 'malformed', sources
         end
         -- a stored chunk that is gone or shorter than it was
         if not text or from + count > #text then
@@ -126,18 +127,18 @@ local function run_plan(context, plan, manifest)
     end
   end
   if wrong then
-    return nil, 'damaged', wrong, sources
+    return nil, wrong, sources
   end
   if built.whole then
     if #built.names > 1 or #parts > 0 then
-      return nil, 'malformed'
+      return nil, 'malformed', sources
     end
     take_out(manifest, gone)
   else
     parts[#parts + 1] = string.sub(manifest, at + 1)
     built.manifest = table.concat(parts)
     if #built.manifest > MANIFEST_BYTES then
-      return nil, 'malformed'
+      return nil, 'malformed', sources
     end
     built.sha = redis.sha1hex(built.manifest)
     gone.data = in_place and manifest == '' or nil
@@ -149,22 +150,29 @@ local function run_plan(context, plan, manifest)
   end
   for i = 1, #named do
     if not gone[named[i]] or kept[named[i]] then
-      return nil, 'malformed'
+      return nil, 'malformed', sources
     end
   end
-  return built
+  return built, nil, sources
 end
 
--- The first of these stored chunks that does not have its SHA-1, or nil where all are what they should be.
-local function damaged_source(sources, manifest, sha)
+-- What is damaged of a stored document: `chunks` its manifest, `len` its length, or one of these stored chunks; nil where all is what it should be.
+local function damaged_part(sources, manifest, sha, length)
+  if manifest ~= '' and redis.sha1hex(manifest) ~= sha then
+    return 'chunks'
+  end
   for name, bytes in pairs(sources) do
-    local expected = sha
-    if name ~= 'data' then
-      expected = string.match('\n' .. manifest, '\n' .. name .. ' %d+ (%x+)\n')
+    local expected = string.match('\n' .. manifest, '\n' .. name .. ' %d+ (%x+)\n')
+    if name == 'data' and manifest == '' then
+      expected = sha
     end
-    if not bytes or redis.sha1hex(bytes) ~= expected then
+    -- what was never there is not missing
+    if expected and (not bytes or redis.sha1hex(bytes) ~= expected) then
       return name
     end
+  end
+  if manifest ~= '' and take_out(manifest, {}) ~= tonumber(length) then
+    return 'len'
   end
   return nil
 end

@@ -164,7 +164,10 @@ function damaged(rng: Rng, good: Planned): Planned {
     else if (rng.chance(0.5) && data.length > 0) data = flipped(rng, Buffer.from(data));
     else if (chunks.length > 0) chunks = damagedChunks(rng, chunks);
   }
-  return { ...good, options: { ...good.options, plan: { ...plan, text, data, chunks } } };
+  const options = { ...good.options, plan: { ...plan, text, data, chunks } };
+  if (options.patch === undefined || !rng.chance(0.05)) return { ...good, options };
+  // made for what was there before
+  return { ...good, options: { ...options, patch: { ...options.patch, baseVersion: options.patch.baseVersion - 1 } } };
 }
 
 function damagedChunks(rng: Rng, chunks: readonly Buffer[]): Buffer[] {

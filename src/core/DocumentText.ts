@@ -5,7 +5,7 @@
 import { crc32, sha1Hex } from './checksum.js';
 import { combineCrc, shiftOf } from './crcCombine.js';
 import { ContextError } from './errors.js';
-import { type Piece, type Splice } from './splice.js';
+import type { Piece, Splice } from './splice.js';
 
 /** Longest document that is one field, bytes. */
 export const WHOLE_MOST = 32_768;
@@ -127,10 +127,14 @@ export class DocumentText {
   /** @throws ContextError `BASE_MISMATCH` where the splice is for a document of another length */
   apply(splice: Splice): Rewrite {
     if (splice.baseLength !== this.length) {
-      throw new ContextError('BASE_MISMATCH', `a splice for ${splice.baseLength} bytes does not fit a document of ${this.length}`, {
-        expected: splice.baseLength,
-        found: this.length,
-      });
+      throw new ContextError(
+        'BASE_MISMATCH',
+        `a splice for ${splice.baseLength} bytes does not fit a document of ${this.length}`,
+        {
+          expected: splice.baseLength,
+          found: this.length,
+        },
+      );
     }
     return new Rewriting(this, splice).run();
   }

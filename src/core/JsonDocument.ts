@@ -83,7 +83,10 @@ export class JsonDocument {
     const rewrite = this.text.apply(splice);
     const { text } = rewrite;
     if (crc !== undefined && text.crc !== crc) {
-      throw new ContextError('CORRUPT', `a splice makes a document with checksum ${text.crc}, not ${crc}`, { expected: crc, found: text.crc });
+      throw new ContextError('CORRUPT', `a splice makes a document with checksum ${text.crc}, not ${crc}`, {
+        expected: crc,
+        found: text.crc,
+      });
     }
     const { canonical, root } = this.#indexed();
     const advanced = canonical && root !== undefined ? advanceValue(this.value, root, editsOf(splice), text) : null;

@@ -4,8 +4,9 @@
  *
  * It describes the text that `JSON.stringify` makes, and nothing else.
  */
-import { textBytes } from './jsonSize.js';
+
 import { isContainer, type JsonArray, type JsonObject, type JsonValue } from './json.js';
+import { textBytes } from './jsonSize.js';
 
 /** Containers with less text than this have no node: they are written or parsed as a whole. */
 export const NODE_BYTES = 1_024;

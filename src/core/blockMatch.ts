@@ -9,15 +9,35 @@ const MOST_COPIES = 30_000;
 /** Bytes compared one by one before the native comparison is worth its call. */
 const BY_BYTE = 24;
 const WIDEST = 1 << 16;
-/** How far a small edit is looked past in both documents, bytes, and how many bytes must agree there. */
+/** How far a small edit is looked past in both documents, bytes. */
 const NEAR = 40;
+/** How many bytes must agree beyond it: first, so that the documents run along each other again; then, to save anything. */
+const ANCHOR = 32;
 const AGREE = 8;
-/** Places of equal blocks that are tried. */
-const CHAIN = 8;
+/** How many places of equal blocks are tried, and how many bytes further a longer copy is looked for. */
+const CHAIN = 16;
+const LAZY = 32;
+/** Comparisons that may be made: for each byte of the target, and at most. Beyond it the first copy found is taken. */
+const EFFORT = 24;
+const MOST_EFFORT = 12_000_000;
+/** Bytes without a copy after which fewer places are looked at; stretches longer than this have no short copies looked for. */
+const BARREN = 1 << 16;
+/** A copy as long as this is taken without looking further. */
+const LONG = 256;
+/** An index of the base is made for stretches that are at least such a fraction of it (as a shift): it takes time for all of the base. */
+const COARSE_SHARE = 14;
+const FINE_SHARE = 12;
 const MULTIPLIER = 0x2c1b3c6d;
 const SPREAD = 0x9e3779b1;
-/** A shorter middle is inserted as it is: a copy would hardly save its own instruction. */
+/** A shorter stretch is inserted as it is: a copy would hardly save its own instruction. */
 const SMALL = 12;
+
+/** A copy: `length` bytes of the base from `from` on are those of the target from `at` on. */
+interface Match {
+  readonly from: number;
+  readonly at: number;
+  readonly length: number;
+}
 
 /**
  * The splice that makes `target` of `base`: linear in their lengths, whatever they hold. All of the base can be copied from, so
@@ -31,57 +51,104 @@ export function findSplice(base: Buffer, target: Buffer): Splice {
   builder.copy(0, prefix);
   const end = target.length - suffix;
   if (end - prefix < SMALL || base.length < AGREE) builder.insert(target.subarray(prefix, end));
-  else matchMiddle(base, target, prefix, end, builder);
+  else new Matcher(base, target, builder).middle(prefix, end, base.length - suffix);
   builder.copy(base.length - suffix, suffix);
   return builder.build();
 }
 
-function matchMiddle(base: Buffer, target: Buffer, start: number, end: number, builder: SpliceBuilder): void {
-  let index: BlockIndex | undefined;
-  /** Up to here the target is made; from here to `at` an insert is pending. */
-  let done = start;
-  /** Where the previous copy ended in the base. */
-  let last = start;
-  const found: Found = { from: 0, at: 0, length: 0 };
-  for (let copies = 0; copies < MOST_COPIES && done < end; copies += 1) {
-    if (!matchNear(base, last, target, done, end, found)) {
-      if (end - done < SMALL) break;
-      index ??= new BlockIndex(base, end - start, start);
-      if (!index.find(target, done, end, last, found)) break;
-    }
-    builder.insert(target.subarray(done, found.at));
-    builder.copy(found.from, found.length);
-    done = found.at + found.length;
-    last = found.from + found.length;
+class Matcher {
+  readonly #base: Buffer;
+  readonly #target: Buffer;
+  readonly #builder: SpliceBuilder;
+  #coarse: BlockIndex | undefined;
+  #fine: BlockIndex | undefined;
+  readonly #budget: Budget;
+  #copies = 0;
+
+  constructor(base: Buffer, target: Buffer, builder: SpliceBuilder) {
+    this.#base = base;
+    this.#target = target;
+    this.#builder = builder;
+    this.#budget = { left: Math.min(20_000 + EFFORT * target.length, MOST_EFFORT) };
   }
-  builder.insert(target.subarray(done, end));
+
+  /** Long copies first, so that what is alike by chance does not lead away from them; then short ones between them. */
+  middle(start: number, end: number, baseEnd: number): void {
+    let done = start;
+    let last = start;
+    while (done < end) {
+      const match = this.#anchor(done, end, last);
+      if (match === null) break;
+      this.#between(done, match.at, last, match.from);
+      this.#copy(match);
+      done = match.at + match.length;
+      last = match.from + match.length;
+    }
+    this.#between(done, end, last, baseEnd);
+  }
+
+  #anchor(done: number, end: number, last: number): Match | null {
+    if (end - done < ANCHOR || this.#copies >= MOST_COPIES) return null;
+    const near = matchNear(this.#base, last, this.#target, done, end, ANCHOR, this.#budget);
+    if (near !== null) return near;
+    if (this.#coarse === undefined) {
+      if (end - done < this.#base.length >> COARSE_SHARE) return null;
+      this.#coarse = new BlockIndex(this.#base, 16, this.#base.length <= 1 << 18 ? 8 : 16, this.#budget);
+    }
+    return this.#coarse.find(this.#target, done, end, last, null);
+  }
+
+  /** The stretch of the target between two long copies; `next` is where the second begins in the base. */
+  #between(start: number, end: number, from: number, next: number): void {
+    let done = start;
+    let last = from;
+    while (end - done >= SMALL && end - done <= BARREN && this.#copies < MOST_COPIES) {
+      const near = matchNear(this.#base, last, this.#target, done, end, AGREE, this.#budget);
+      const match = near ?? this.#findFine(done, end, last, next);
+      if (match === null) break;
+      this.#builder.insert(this.#target.subarray(done, match.at));
+      this.#copy(match);
+      done = match.at + match.length;
+      last = match.from + match.length;
+    }
+    this.#builder.insert(this.#target.subarray(done, end));
+  }
+
+  #findFine(done: number, end: number, last: number, next: number): Match | null {
+    if (this.#fine === undefined) {
+      if (end - done < this.#base.length >> FINE_SHARE) return null;
+      this.#fine = new BlockIndex(this.#base, 8, this.#base.length <= 1 << 18 ? 4 : 8, this.#budget);
+    }
+    return this.#fine.find(this.#target, done, end, last, next);
+  }
+
+  #copy({ from, length }: Match): void {
+    this.#copies += 1;
+    this.#builder.copy(from, length);
+  }
 }
 
-/** A copy: `length` bytes of the base from `from` on are those of the target from `at` on. */
-interface Found {
-  from: number;
-  at: number;
-  length: number;
+/** What is left of {@link EFFORT}. */
+interface Budget {
+  left: number;
 }
 
 /** After a small edit the base goes on nearby: the nearest place (bytes of base and target passed over) where enough bytes agree. */
-function matchNear(base: Buffer, from: number, target: Buffer, at: number, end: number, found: Found): boolean {
-  const inBase = Math.min(NEAR, base.length - AGREE - from);
-  const inTarget = Math.min(NEAR, end - AGREE - at);
-  for (let sum = 1; sum <= inBase + inTarget; sum += 1) {
+function matchNear(base: Buffer, from: number, target: Buffer, at: number, end: number, agree: number, budget: Budget): Match | null {
+  const inBase = Math.min(NEAR, base.length - agree - from);
+  const inTarget = Math.min(NEAR, end - agree - at);
+  for (let sum = 1; sum <= inBase + inTarget && budget.left > 0; sum += 1) {
+    budget.left -= sum;
     for (let skip = Math.max(0, sum - inBase); skip <= sum && skip <= inTarget; skip += 1) {
       const b = from + sum - skip;
       const t = at + skip;
-      if (base[b] !== target[t] || base[b + 1] !== target[t + 1] || base[b + 2] !== target[t + 2] || base[b + 7] !== target[t + 7]) continue;
+      if (base[b] !== target[t] || base[b + agree - 1] !== target[t + agree - 1] || base[b + 3] !== target[t + 3]) continue;
       const length = equalForward(base, b, target, t, Math.min(base.length - b, end - t));
-      if (length < AGREE) continue;
-      found.from = b;
-      found.at = t;
-      found.length = length;
-      return true;
+      budget.left -= Math.min(length, LONG);
+      if (length >= agree) return { from: b, at: t, length };
     }
   }
-  return false;
+  return null;
 }
 
 /** The base's blocks by their hash: every `step` bytes one of `window` bytes. */
@@ -92,63 +159,88 @@ class BlockIndex {
   readonly #shift: number;
   readonly #heads: Int32Array;
   readonly #next: Int32Array;
+  readonly #hashes: Int32Array;
   /** What the byte that leaves the window contributed: MULTIPLIER to the power of the window. */
   readonly #leaving: number;
 
-  constructor(base: Buffer, middle: number, _near: number) {
-    const small = base.length <= 1 << 17 || middle < 1 << 14;
+  readonly #budget: Budget;
+
+  constructor(base: Buffer, window: number, step: number, budget: Budget) {
     this.#base = base;
-    this.#window = small ? 8 : 16;
-    this.#step = small ? 8 : 16;
-    const blocks = Math.max(1, Math.floor((base.length - this.#window) / this.#step) + 1);
-    const bits = Math.min(20, Math.max(4, 32 - Math.clz32(blocks)));
+    this.#budget = budget;
+    this.#window = window;
+    this.#step = step;
+    const blocks = Math.max(0, Math.floor((base.length - window) / step) + 1);
+    const bits = Math.min(20, Math.max(4, 33 - Math.clz32(blocks)));
     this.#shift = 32 - bits;
     this.#heads = new Int32Array(1 << bits).fill(-1);
     this.#next = new Int32Array(blocks);
+    this.#hashes = new Int32Array(blocks);
     let leaving = 1;
-    for (let n = 0; n < this.#window; n += 1) leaving = Math.imul(leaving, MULTIPLIER);
+    for (let n = 0; n < window; n += 1) leaving = Math.imul(leaving, MULTIPLIER);
     this.#leaving = leaving;
     // from the end, so that of equal blocks the first comes first
     for (let block = blocks - 1; block >= 0; block -= 1) {
-      const at = block * this.#step;
-      if (at + this.#window > base.length) continue;
-      const slot = this.#slot(this.#hash(base, at));
+      const hash = this.#hash(base, block * step);
+      const slot = this.#slot(hash);
+      this.#hashes[block] = hash;
       this.#next[block] = this.#heads[slot] as number;
       this.#heads[slot] = block;
     }
   }
 
-  /** The first copy in the target from `done` on that saves bytes, the longest of those at its place. */
-  find(target: Buffer, done: number, end: number, last: number, found: Found): boolean {
+  /**
+   * The first copy in the target from `done` on that saves bytes, or a better one soon after it.
+   *
+   * @param last - where the previous copy ended in the base
+   * @param next - where the one after it begins, if that is known
+   */
+  find(target: Buffer, done: number, end: number, last: number, next: number | null): Match | null {
     const window = this.#window;
-    if (end - done < window || this.#base.length < window) return false;
+    if (end - done < window || this.#base.length < window) return null;
     let hash = this.#hash(target, done);
+    let best: Match | null = null;
+    let until = end - window;
+    let look = done;
     for (let at = done; ; at += 1) {
-      const head = this.#heads[this.#slot(hash)] as number;
-      if (head >= 0 && this.#longest(head, target, done, at, end, last, found)) return true;
-      if (at + window >= end) return false;
+      let block = -1;
+      if (at >= look) {
+        block = this.#heads[this.#slot(hash)] as number;
+        // an odd number, so that it meets blocks at every offset
+        look = at + 1 + 2 * Math.floor((at - done) / BARREN);
+      }
+      const most = this.#budget.left > 0 ? CHAIN : 1;
+      for (let tries = 0; tries < most && block >= 0; tries += 1) {
+        if (this.#hashes[block] === hash) {
+          const match = this.#extend(block, target, done, at, end);
+          if (match !== null && this.#saved(match, last, next) > (best === null ? 0 : this.#saved(best, last, next) + Math.max(0, match.at - best.at))) {
+            if (best === null) until = Math.min(until, at + LAZY);
+            best = match;
+          }
+        }
+        block = this.#next[block] as number;
+      }
+      if (at >= until || (best !== null && (best.length >= LONG || this.#budget.left <= 0))) return best;
       hash = (Math.imul(hash, MULTIPLIER) + (target[at + window] as number) - Math.imul(target[at] as number, this.#leaving)) | 0;
     }
   }
 
-  #longest(head: number, target: Buffer, done: number, at: number, end: number, last: number, found: Found): boolean {
-    const base = this.#base;
-    let best = 0;
-    let block = head;
-    for (let tries = 0; tries < CHAIN && block >= 0; tries += 1, block = this.#next[block] as number) {
-      const from = block * this.#step;
-      const forward = equalForward(base, from, target, at, Math.min(base.length - from, end - at));
-      if (forward < this.#window) continue;
-      const backward = equalBackward(base, from, target, at, Math.min(from, at - done));
-      const length = forward + backward;
-      const saved = length - costOf(length, from - backward - last);
-      if (saved <= best) continue;
-      best = saved;
-      found.from = from - backward;
-      found.at = at - backward;
-      found.length = length;
-    }
-    return best > 0;
+  #extend(block: number, target: Buffer, done: number, at: number, end: number): Match | null {
+    const from = block * this.#step;
+    const forward = equalForward(this.#base, from, target, at, Math.min(this.#base.length - from, end - at));
+    this.#budget.left -= 8 + Math.min(forward, LONG);
+    if (forward < this.#window) return null;
+    const backward = equalBackward(this.#base, from, target, at, Math.min(from, at - done));
+    this.#budget.left -= Math.min(backward, LONG);
+    return { from: from - backward, at: at - backward, length: forward + backward };
+  }
+
+  /** Bytes that a copy saves: it takes an instruction and its distance, the one after it another distance, the insert that it divides an instruction. */
+  #saved({ from, length }: Match, last: number, next: number | null): number {
+    const there = varintLength(Math.abs(from - last) * 2);
+    if (next === null) return length - varintLength(length * 2) - there - 1;
+    const onward = varintLength(Math.abs(next - from - length) * 2) - varintLength(Math.abs(next - last) * 2);
+    return length - varintLength(length * 2) - there - onward - 1;
   }
 
   #hash(bytes: Buffer, at: number): number {
@@ -160,11 +252,6 @@ class BlockIndex {
   #slot(hash: number): number {
     return Math.imul(hash ^ (hash >>> 15), SPREAD) >>> this.#shift;
   }
-}
-
-/** Bytes that a copy takes in the binary form, with the way back and the instruction of the insert it divides. */
-function costOf(length: number, distance: number): number {
-  return varintLength(length * 2) + 2 * varintLength(Math.abs(distance) * 2) + 1;
 }
 
 function varintLength(value: number): number {

@@ -70,8 +70,6 @@ function groups(base: DocumentText, text: DocumentText, rebuilt: Rewrite['rebuil
 
 /** The plan of a document all of whose chunks are arguments, from `firstArgument` on. */
 export function fullPlan(text: DocumentText, firstArgument: number): string {
-  const lines = text.chunks.map(
-    ({ line, bytes }, index) => `${line} #${firstArgument + index}:0:${bytes.length}`,
-  );
+  const lines = text.chunks.map(({ line, bytes }, index) => `${line} #${firstArgument + index}:0:${bytes.length}`);
   return text.chunked ? ['@ 0 0', ...lines].join('\n') : lines.join('\n');
 }

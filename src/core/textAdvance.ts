@@ -9,7 +9,16 @@
 import type { DocumentText } from './DocumentText.js';
 import { deepFreeze, type JsonArray, type JsonObject, type JsonValue, MAX_DEPTH, normalize, setKey } from './json.js';
 import type { Piece, Splice } from './splice.js';
-import { childStarts, containerBytes, type Indexed, type IndexNode, indexOf, keyBytes, NO_NODES, NODE_BYTES } from './TextIndex.js';
+import {
+  childStarts,
+  containerBytes,
+  type Indexed,
+  type IndexNode,
+  indexOf,
+  keyBytes,
+  NO_NODES,
+  NODE_BYTES,
+} from './TextIndex.js';
 
 /** A range of the old text that was replaced, and how much longer the text has become behind it. */
 interface Edit {
@@ -59,12 +68,16 @@ interface Range {
 /** Bytes that a copy may repeat of the one before it. */
 const OVERLAP = 64;
 
-const follows = (before: Range, after: Range): boolean => after.from >= before.to - OVERLAP && after.from > before.from && after.to > before.to;
+const follows = (before: Range, after: Range): boolean =>
+  after.from >= before.to - OVERLAP && after.from > before.from && after.to > before.to;
 
 /** The copies of the heaviest increasing chain. */
 function stayingCopies(pieces: readonly Piece[]): ReadonlySet<number> {
-  const copies = pieces.flatMap((piece, index) => (piece.bytes === undefined ? [{ index, from: piece.from, to: piece.from + piece.length }] : []));
-  if (copies.every((copy, index) => index === 0 || follows(copies[index - 1] as Range, copy))) return new Set(copies.map(({ index }) => index));
+  const copies = pieces.flatMap((piece, index) =>
+    piece.bytes === undefined ? [{ index, from: piece.from, to: piece.from + piece.length }] : [],
+  );
+  if (copies.every((copy, index) => index === 0 || follows(copies[index - 1] as Range, copy)))
+    return new Set(copies.map(({ index }) => index));
   if (copies.length > MANY_PIECES) return new Set();
   const weights: number[] = [];
   const before: number[] = [];
@@ -310,11 +323,11 @@ class Rebuild {
     const { nodes: old } = this.#node;
     for (const { at, from, to } of this.#runs) {
       sizes.set(this.#node.sizes.subarray(from, to), at);
-      for (let index = from; index < Math.min(to, old.length); index += 1) if (old[index] !== undefined) nodes[at + index - from] = old[index];
+      for (let index = from; index < Math.min(to, old.length); index += 1)
+        if (old[index] !== undefined) nodes[at + index - from] = old[index];
     }
     const bytes = containerBytes(sizes);
     if (bytes < NODE_BYTES) return { bytes, node: undefined };
     return { bytes, node: { keys, sizes, bytes, nodes: nodes.length === 0 ? NO_NODES : nodes } };
   }
 }
-

@@ -241,7 +241,11 @@ export class ContextCommands {
       client.hmget(key, 'v', 'crc', 'len', 'chunks'),
     );
     if (!version || !crc) return null;
-    return { version: Number(version), crc, chunks: manifest ? chunkRanges(manifest) : [{ name: 'data', from: 0, to: Number(length) }] };
+    return {
+      version: Number(version),
+      crc,
+      chunks: manifest ? chunkRanges(manifest) : [{ name: 'data', from: 0, to: Number(length) }],
+    };
   }
 
   /** Copies of a chunked context as it was at earlier versions, the newer one first. */

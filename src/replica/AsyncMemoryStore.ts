@@ -15,7 +15,8 @@ const HEAP_BYTES_PER_BYTE = 3;
 const WITH_TEXT_PER_BYTE = 4.5;
 
 /** Bytes of this process that a replica of a document of so many bytes is accounted with. */
-export const heapBytes = (documentBytes: number): number => FIXED_BYTES + Math.ceil((documentBytes > WHOLE_MOST ? WITH_TEXT_PER_BYTE : HEAP_BYTES_PER_BYTE) * documentBytes);
+export const heapBytes = (documentBytes: number): number =>
+  FIXED_BYTES + Math.ceil((documentBytes > WHOLE_MOST ? WITH_TEXT_PER_BYTE : HEAP_BYTES_PER_BYTE) * documentBytes);
 
 export class AsyncMemoryStore {
   /** Each accounting is an object of its own: the cache takes the same one put in again for unchanged. */

@@ -3,8 +3,8 @@
  * several versions become one splice where that is smaller than the document. Each is made once, however many ask for it.
  */
 import { LRUCache } from 'lru-cache';
-import { compress } from '../core/compression.js';
 import { findSplice } from '../core/blockMatch.js';
+import { compress } from '../core/compression.js';
 import { frameHeader2 } from '../core/frame.js';
 import type { Splice } from '../core/splice.js';
 import { composeSplices } from '../core/spliceCompose.js';

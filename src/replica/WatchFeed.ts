@@ -95,7 +95,9 @@ export class WatchFeed {
     if (first === undefined && facts?.version === cursor) return [];
     // what needs no base can follow a version whose own entry was trimmed
     const start =
-      first?.kind === 'patch' || first?.kind === 'splice' ? await this.#stateInLog(id, cursor, deadline) : { ...absent(cursor), crc: first?.baseCrc ?? '' };
+      first?.kind === 'patch' || first?.kind === 'splice'
+        ? await this.#stateInLog(id, cursor, deadline)
+        : { ...absent(cursor), crc: first?.baseCrc ?? '' };
     const { steps, rest } = start === null ? { steps: [], rest: later } : replay(start, later);
     const changes = steps.map(({ step }) => step);
     if (first !== undefined && rest.length === 0) return changes;

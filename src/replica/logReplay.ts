@@ -105,7 +105,11 @@ export function lastStep(from: ReplicaState, rest: readonly LogEntry[], whole: R
  * The state at `version`, rebuilt from the last whole document at or before it in the log, or from a checkpoint (older states of a document
  * in chunks); null where neither reaches it.
  */
-export function stateAt(version: number, entries: readonly LogEntry[], checkpoints: readonly ReplicaState[] = []): ReplicaState | null {
+export function stateAt(
+  version: number,
+  entries: readonly LogEntry[],
+  checkpoints: readonly ReplicaState[] = [],
+): ReplicaState | null {
   const upTo = entries.filter((entry) => entry.version <= version);
   const start = upTo.findLastIndex((entry) => !isDelta(entry) && !withoutBytes(entry));
   const first = upTo[start];

@@ -3,8 +3,9 @@
  * always compared before anybody sees the result; for a document in chunks that costs what has changed, since the checksums of all that
  * has not are known (`DocumentText`).
  */
-import { isContextError } from '../core/errors.js';
+
 import { DocumentText } from '../core/DocumentText.js';
+import { isContextError } from '../core/errors.js';
 import type { Frame } from '../core/frame.js';
 import { JsonDocument } from '../core/JsonDocument.js';
 import { type JsonValue, parseFrozen } from '../core/json.js';

@@ -12,7 +12,7 @@ import type { Patch } from '../core/patch.js';
 import type { Splice } from '../core/splice.js';
 import { applySplice, readSplice, writeSplice } from '../core/spliceFormat.js';
 import { fullPlan, storagePlan, withinPlanLimits } from '../core/storagePlan.js';
-import { DATA_ARGUMENT, FIRST_CHUNK_ARGUMENT, type CommitRequest, type Payload, type Storage } from '../redis/commitRequest.js';
+import { type CommitRequest, DATA_ARGUMENT, FIRST_CHUNK_ARGUMENT, type Payload, type Storage } from '../redis/commitRequest.js';
 import { documentOf, type ReplicaState } from '../replica/state.js';
 
 /** What depends on the document alone; the rest of a {@link CommitRequest} is said by the caller. */
@@ -133,7 +133,12 @@ export class CommitEncoder {
     }
     if (!text.chunked) return { length, crc, sha1: text.sha1, storage: { form: 'whole', data: text.bytes() } };
     const chunks = text.chunks.map(({ bytes }) => bytes);
-    return { length, crc, sha1: text.sha1, storage: { form: 'plan', plan: fullPlan(text, FIRST_CHUNK_ARGUMENT), data: EMPTY, chunks } };
+    return {
+      length,
+      crc,
+      sha1: text.sha1,
+      storage: { form: 'plan', plan: fullPlan(text, FIRST_CHUNK_ARGUMENT), data: EMPTY, chunks },
+    };
   }
 
   /** The smallest of splice, JSON Patch and whole document, the first and the last compressed where it pays. */
@@ -206,7 +211,13 @@ export interface Changed {
 }
 
 /** How a value follows a base. @param patch - the patch that made it, where there is one */
-export function changed(base: Base, value: JsonValue, derives: boolean, document: () => JsonDocument, patch: Patch | null): Changed {
+export function changed(
+  base: Base,
+  value: JsonValue,
+  derives: boolean,
+  document: () => JsonDocument,
+  patch: Patch | null,
+): Changed {
   const before = base.value as JsonValue;
   const between = (limit: number): Patch | null => patch ?? diff(before, value, { maxBytes: limit });
   const serialized = (): Buffer => Buffer.from(JSON.stringify(value));
@@ -218,4 +229,8 @@ export function changed(base: Base, value: JsonValue, derives: boolean, document
 const EMPTY = Buffer.alloc(0);
 const WHOLE: Payload = { kind: 'full', encoding: '-', bytes: null };
 
-const onto = (base: Base, sha1: string | null): NonNullable<CommitRequest['base']> => ({ version: base.version, crc: base.crc, sha1 });
+const onto = (base: Base, sha1: string | null): NonNullable<CommitRequest['base']> => ({
+  version: base.version,
+  crc: base.crc,
+  sha1,
+});

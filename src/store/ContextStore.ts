@@ -348,7 +348,10 @@ export class ContextStore {
     checkId(id, this.#options.idBytes);
     const { version, checksum } = known;
     if (!(Number.isSafeInteger(version) && version >= 0 && /^([0-9a-f]{8})?$/.test(checksum)))
-      throw new ContextError('INVALID_ARGUMENT', 'known is a version and the checksum of its document, 8 hex digits, or 0 and an empty one');
+      throw new ContextError(
+        'INVALID_ARGUMENT',
+        'known is a version and the checksum of its document, 8 hex digits, or 0 and an empty one',
+      );
     return this.#replicas.frameSince(id, { version, checksum }, this.#deadline('frameSince', options));
   }
 

@@ -9,8 +9,8 @@ import { checkId } from '../core/names.js';
 import { applyPatch, type Patch, validatePatch } from '../core/patch.js';
 import { isPlainJson } from '../core/plainJson.js';
 import { parseDuration } from '../core/units.js';
-import type { BaseMismatch, Committed, Conflict } from '../redis/commitRequest.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
+import type { BaseMismatch, Committed, Conflict } from '../redis/commitRequest.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import type { ContextReader } from '../replica/ContextReader.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
@@ -72,7 +72,11 @@ export class ContextWriter {
     // a copy of the caller's value is only made where it is compared with the last one
     if (known?.value === undefined && isPlainJson(value, depth)) {
       const text = this.#text(id, this.#stringify(id, value));
-      const encoded = this.#encoder.whole(text, once(() => JsonDocument.parse(text)), this.#commands.protocol);
+      const encoded = this.#encoder.whole(
+        text,
+        once(() => JsonDocument.parse(text)),
+        this.#commands.protocol,
+      );
       const result = await this.#commit(id, encoded, { ...write, ifCrc: null }, deadline);
       // nothing was built on
       return this.#set(id, result as Committed | Conflict, write, encoded.crc);
@@ -239,9 +243,7 @@ export class ContextWriter {
     const layout = await this.#commands.layout(id, deadline);
     if (layout !== null && layout.version === base.version && layout.crc === base.crc) {
       const { text } = documentOf(base);
-      const laidOut = DocumentText.stored(
-        layout.chunks.map(({ name, from, to }) => ({ name, bytes: text.slice(from, to) })),
-      );
+      const laidOut = DocumentText.stored(layout.chunks.map(({ name, from, to }) => ({ name, bytes: text.slice(from, to) })));
       return { ...base, document: JsonDocument.pair(base.value as JsonValue, laidOut) };
     }
     await this.#replicas.catchUp(id);

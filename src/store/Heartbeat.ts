@@ -3,8 +3,8 @@
  * expired contexts out of it. A round that fails (no connection) is followed by the next.
  */
 import type { ContextCommands } from '../redis/ContextCommands.js';
-import { namespaceProtocol } from '../redis/serverChecks.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
+import { namespaceProtocol } from '../redis/serverChecks.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
 import type { Logger } from './types.js';
 

@@ -84,7 +84,14 @@ export async function verifyContext(commands: ContextCommands, id: string, deadl
     check('json', 'valid', isJson(textOf(stored)) ? 'valid' : 'not JSON'),
     check('log', facts, last === undefined ? 'no log' : `version ${last.version}, crc ${last.crc}, sha1 ${last.sha1}`),
   ];
-  return { id, ok: checks.every(({ ok }) => ok), version: Number(text('v')), bytes: stored.found, chunks: stored.chunks.length, checks };
+  return {
+    id,
+    ok: checks.every(({ ok }) => ok),
+    version: Number(text('v')),
+    bytes: stored.found,
+    chunks: stored.chunks.length,
+    checks,
+  };
 }
 
 /** SHA-1 of the list of chunks, where each chunk has its own; else which has not. */

@@ -268,6 +268,7 @@ describe('a plan in lua/commit.lua', () => {
     for (const [name, first, second] of [
       ['of a document over chunks', sent(cut(text(9000), 1000)), null],
       ['of chunks over a whole document', null, sent(cut(text(9000), 1000))],
+      ['of few bytes in chunks over a whole document', null, sent(cut(text(60), 20))],
       ['of chunks over chunks', sent(cut(text(9000), 1000)), sent(cut(text(5000, 'b'), 900))],
     ] as const) {
       it(`${name} keeps fence and expiry, and nothing else`, async () => {

@@ -47,6 +47,15 @@ describe('the scripts in a namespace of protocol 1', () => {
     expect(await texts()).to.deep.equal([`lc1 patch 2 ${facts(second)} 1 ${crc32Hex(first)} ${at} - op-2 tester\n[1]`]);
   });
 
+  it('a long patch follows its header too: only a whole document was ever announced', async () => {
+    const [first, second] = ['a'.repeat(6000), 'b'.repeat(6000)];
+    await lua.commit('a', first, OLD);
+    await texts();
+    const patch = 'p'.repeat(5000);
+    const [, , at] = await lua.commit('a', second, { ...OLD, op: 'op-2', patch: patchFrom(1, first, patch) });
+    expect(await texts()).to.deep.equal([`lc1 patch 2 ${facts(second)} 1 ${crc32Hex(first)} ${at} - op-2 tester\n${patch}`]);
+  });
+
   it('deleted, touched and expired', async () => {
     const crc = crc32Hex('"one"');
     await lua.commit('a', '"one"', OLD);

@@ -17,9 +17,9 @@ export function statsCommand(signal: AbortSignal): Command {
 }
 
 async function stats({ store, output, signal }: Session): Promise<undefined> {
-  const { namespace, shards } = await store.stats({ signal });
+  const { namespace, shards, delta } = await store.stats({ signal });
   if (output.json) {
-    output.document({ namespace, shards });
+    output.document({ namespace, protocol: delta.protocol, shards });
     return;
   }
   const sum = (of: 'contexts' | 'bytes' | 'indexBytes'): number => shards.reduce((total, shard) => total + shard[of], 0);
@@ -39,4 +39,5 @@ async function stats({ store, output, signal }: Session): Promise<undefined> {
       ],
     ),
   );
+  if (delta.protocol === 1) output.note('Written in protocol 1: run `lukhas-context upgrade` once no older instance is left.');
 }

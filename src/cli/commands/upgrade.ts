@@ -19,6 +19,9 @@ async function upgrade({ store, output, signal }: Session): Promise<undefined> {
   const { from, to } = await store.upgrade({ signal });
   if (output.json) output.document({ namespace, from, to });
   else if (from === to) output.line(`namespace ${namespace} is written in protocol ${to} already`);
-  else output.line(`namespace ${namespace}: protocol ${from} before, ${to} from now on; instances that run notice within a heartbeat`);
+  else
+    output.line(
+      `namespace ${namespace}: protocol ${from} before, ${to} from now on; instances that run notice within a heartbeat`,
+    );
   return undefined;
 }

@@ -1,4 +1,5 @@
 import { build, type Histogram } from 'hdr-histogram-js';
+import type { StoreStats } from '../../store/types.js';
 import type { Answers, Seen } from './messages.js';
 
 /** What is known of one instance; times in ms, sizes in bytes. */
@@ -12,7 +13,7 @@ export interface InstanceRow {
   /** Commits it made itself. */
   readonly written: number;
   /** Frames that reached it, their bytes, and those of the documents they stand for. */
-  readonly frames: { readonly patch: number; readonly full: number; readonly bytes: number; readonly documentBytes: number };
+  readonly frames: StoreStats['frames'];
   /**
    * From the moment another instance called the store to commit, until the change came out of `watch` here. All processes are on
    * one machine and read one clock.
@@ -142,7 +143,7 @@ export class Tally {
       contexts: stats?.replicas.count ?? 0,
       versions,
       written,
-      frames: stats?.frames ?? { patch: 0, full: 0, bytes: 0, documentBytes: 0 },
+      frames: stats?.frames ?? { splice: 0, patch: 0, full: 0, bytes: 0, documentBytes: 0 },
       lag: summary(lag),
       resyncs: stats?.resyncs ?? 0,
       resets,

@@ -49,6 +49,7 @@ export interface DemoReport {
 export function totals(rows: readonly InstanceRow[], lag: Lag): DemoReport['totals'] {
   const sum = (of: (row: InstanceRow) => number): number => rows.reduce((total, row) => total + of(row), 0);
   const frames = {
+    splice: sum(({ frames }) => frames.splice),
     patch: sum(({ frames }) => frames.patch),
     full: sum(({ frames }) => frames.full),
     bytes: sum(({ frames }) => frames.bytes),
@@ -69,7 +70,7 @@ export function totals(rows: readonly InstanceRow[], lag: Lag): DemoReport['tota
 
 // biome-ignore format: one row of a table
 const HEAD = [
-  'INSTANCE', '>CONTEXTS', '>WRITTEN', '>VERSIONS', '>PATCH', '>FULL', '>ON WIRE', '>IN FULL', '>SAVED',
+  'INSTANCE', '>CONTEXTS', '>WRITTEN', '>VERSIONS', '>SPLICE', '>FULL', '>ON WIRE', '>IN FULL', '>SAVED',
   '>LAG P50', '>P99', '>RESYNCS', '>BAD SUMS',
 ];
 
@@ -81,7 +82,7 @@ export function progressBlock(output: Output, { elapsedMs, written, revisions, i
     count(contexts),
     count(own),
     count(versions),
-    count(frames.patch),
+    count(frames.splice + frames.patch),
     count(frames.full),
     formatBytes(frames.bytes),
     formatBytes(frames.documentBytes),
