@@ -136,6 +136,10 @@ local whole = kind == 'full' and payload == ''
 if whole then
   encoding = '-'
   payload = chunked and '' or data
+  if chunked and in_place then
+    -- the whole document is not here to be published
+    return { 'CHECKSUM', 'payload', #ARGV[2] }
+  end
 end
 -- The log gets what is published, but a whole document now and then so that patches can be replayed from it, and no other whole
 -- document that would fill it: of those it keeps the entry, without the bytes. Of a chunked one a copy of the context stands beside it.

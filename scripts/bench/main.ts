@@ -5,6 +5,7 @@
 import { Command } from 'commander';
 import { endAll } from '../../test/helpers/cleanup.js';
 import { RedisServer } from '../../test/helpers/RedisServer.js';
+import { bandwidth } from './bandwidth.js';
 import { commit } from './commit.js';
 import { contention } from './contention.js';
 import type { Benchmark, Setting } from './lib/benchmark.js';
@@ -16,7 +17,7 @@ import { propagation } from './propagation.js';
 import { read } from './reads.js';
 import { rivals } from './rivals.js';
 
-const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, rivals];
+const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, bandwidth, rivals];
 
 interface Options {
   readonly only?: readonly string[];

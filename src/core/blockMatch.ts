@@ -27,7 +27,13 @@ const LONG = 256;
 /** An index of the base is made for stretches that are at least such a fraction of it (as a shift): it takes time for all of the base. */
 const COARSE_SHARE = 14;
 const FINE_SHARE = 12;
+/** Numbers of four bytes that are kept for an index: 2 MiB, enough for a base of 1 MiB. */
+const MOST_KEPT = 1 << 19;
 const MULTIPLIER = 0x2c1b3c6d;
+/** Its powers: four bytes are hashed at once, because to multiply for each in turn takes most of the time of an index. */
+const MULTIPLIER_2 = Math.imul(MULTIPLIER, MULTIPLIER);
+const MULTIPLIER_3 = Math.imul(MULTIPLIER_2, MULTIPLIER);
+const MULTIPLIER_4 = Math.imul(MULTIPLIER_3, MULTIPLIER);
 const SPREAD = 0x9e3779b1;
 /** A shorter stretch is inserted as it is: a copy would hardly save its own instruction. */
 const SMALL = 12;
@@ -45,7 +51,9 @@ interface Match {
  */
 export function findSplice(base: Buffer, target: Buffer): Splice {
   const shorter = Math.min(base.length, target.length);
-  const prefix = equalForward(base, 0, target, 0, shorter);
+  let prefix = equalForward(base, 0, target, 0, shorter);
+  // the instruction for a single byte is longer than the byte
+  if (prefix === 1) prefix = 0;
   const suffix = equalBackward(base, base.length, target, target.length, shorter - prefix);
   const builder = new SpliceBuilder(base.length);
   builder.copy(0, prefix);
@@ -93,7 +101,7 @@ class Matcher {
     if (near !== null) return near;
     if (this.#coarse === undefined) {
       if (end - done < this.#base.length >> COARSE_SHARE) return null;
-      this.#coarse = new BlockIndex(this.#base, 16, this.#base.length <= 1 << 18 ? 8 : 16, this.#budget);
+      this.#coarse = new BlockIndex(this.#base, 16, this.#base.length <= 1 << 18 ? 8 : 16, this.#budget, coarseScratch);
     }
     return this.#coarse.find(this.#target, done, end, last, null);
   }
@@ -117,7 +125,7 @@ class Matcher {
   #findFine(done: number, end: number, last: number, next: number): Match | null {
     if (this.#fine === undefined) {
       if (end - done < this.#base.length >> FINE_SHARE) return null;
-      this.#fine = new BlockIndex(this.#base, 8, this.#base.length <= 1 << 18 ? 4 : 8, this.#budget);
+      this.#fine = new BlockIndex(this.#base, 8, this.#base.length <= 1 << 18 ? 4 : 8, this.#budget, fineScratch);
     }
     return this.#fine.find(this.#target, done, end, last, next);
   }
@@ -134,7 +142,15 @@ interface Budget {
 }
 
 /** After a small edit the base goes on nearby: the nearest place (bytes of base and target passed over) where enough bytes agree. */
-function matchNear(base: Buffer, from: number, target: Buffer, at: number, end: number, agree: number, budget: Budget): Match | null {
+function matchNear(
+  base: Buffer,
+  from: number,
+  target: Buffer,
+  at: number,
+  end: number,
+  agree: number,
+  budget: Budget,
+): Match | null {
   const inBase = Math.min(NEAR, base.length - agree - from);
   const inTarget = Math.min(NEAR, end - agree - at);
   for (let sum = 1; sum <= inBase + inTarget && budget.left > 0; sum += 1) {
@@ -151,6 +167,21 @@ function matchNear(base: Buffer, from: number, target: Buffer, at: number, end: 
   return null;
 }
 
+/** Memory for an index, kept for the next one: the garbage of one index after another would cost more than the index itself. */
+class Scratch {
+  #kept = new Int32Array(0);
+
+  /** What it holds is left over from before. Only valid until the next call. */
+  take(length: number): Int32Array {
+    if (length > MOST_KEPT) return new Int32Array(length);
+    if (this.#kept.length < length) this.#kept = new Int32Array(length);
+    return this.#kept.subarray(0, length);
+  }
+}
+
+const coarseScratch = new Scratch();
+const fineScratch = new Scratch();
+
 /** The base's blocks by their hash: every `step` bytes one of `window` bytes. */
 class BlockIndex {
   readonly #base: Buffer;
@@ -165,27 +196,37 @@ class BlockIndex {
 
   readonly #budget: Budget;
 
-  constructor(base: Buffer, window: number, step: number, budget: Budget) {
+  constructor(base: Buffer, window: number, step: number, budget: Budget, scratch: Scratch) {
     this.#base = base;
     this.#budget = budget;
     this.#window = window;
     this.#step = step;
     const blocks = Math.max(0, Math.floor((base.length - window) / step) + 1);
     const bits = Math.min(20, Math.max(4, 33 - Math.clz32(blocks)));
-    this.#shift = 32 - bits;
-    this.#heads = new Int32Array(1 << bits).fill(-1);
-    this.#next = new Int32Array(blocks);
-    this.#hashes = new Int32Array(blocks);
-    let leaving = 1;
-    for (let n = 0; n < window; n += 1) leaving = Math.imul(leaving, MULTIPLIER);
-    this.#leaving = leaving;
+    const shift = 32 - bits;
+    const memory = scratch.take((1 << bits) + 2 * blocks);
+    const heads = memory.subarray(0, 1 << bits).fill(-1);
+    const next = memory.subarray(1 << bits, (1 << bits) + blocks);
+    const hashes = memory.subarray((1 << bits) + blocks);
+    this.#shift = shift;
+    this.#heads = heads;
+    this.#next = next;
+    this.#hashes = hashes;
+    const half = window >> 1;
+    const shifted = power(half);
+    this.#leaving = power(window);
+    let behind = 0;
     // from the end, so that of equal blocks the first comes first
     for (let block = blocks - 1; block >= 0; block -= 1) {
-      const hash = this.#hash(base, block * step);
-      const slot = this.#slot(hash);
-      this.#hashes[block] = hash;
-      this.#next[block] = this.#heads[slot] as number;
-      this.#heads[slot] = block;
+      const at = block * step;
+      // where blocks overlap by half, the first half of the one behind is the second half of this one
+      const second = step === half && block < blocks - 1 ? behind : hashOf(base, at + half, half);
+      behind = hashOf(base, at, half);
+      const hash = (Math.imul(behind, shifted) + second) | 0;
+      const slot = slotOf(hash, shift);
+      hashes[block] = hash;
+      next[block] = heads[slot] as number;
+      heads[slot] = block;
     }
   }
 
@@ -198,14 +239,14 @@ class BlockIndex {
   find(target: Buffer, done: number, end: number, last: number, next: number | null): Match | null {
     const window = this.#window;
     if (end - done < window || this.#base.length < window) return null;
-    let hash = this.#hash(target, done);
+    let hash = hashOf(target, done, window);
     let best: Match | null = null;
     let until = end - window;
     let look = done;
     for (let at = done; ; at += 1) {
       let block = -1;
       if (at >= look) {
-        block = this.#heads[this.#slot(hash)] as number;
+        block = this.#heads[slotOf(hash, this.#shift)] as number;
         // an odd number, so that it meets blocks at every offset
         look = at + 1 + 2 * Math.floor((at - done) / BARREN);
       }
@@ -213,7 +254,10 @@ class BlockIndex {
       for (let tries = 0; tries < most && block >= 0; tries += 1) {
         if (this.#hashes[block] === hash) {
           const match = this.#extend(block, target, done, at, end);
-          if (match !== null && this.#saved(match, last, next) > (best === null ? 0 : this.#saved(best, last, next) + Math.max(0, match.at - best.at))) {
+          if (
+            match !== null &&
+            this.#saved(match, last, next) > (best === null ? 0 : this.#saved(best, last, next) + Math.max(0, match.at - best.at))
+          ) {
             if (best === null) until = Math.min(until, at + LAZY);
             best = match;
           }
@@ -242,16 +286,28 @@ class BlockIndex {
     const onward = varintLength(Math.abs(next - from - length) * 2) - varintLength(Math.abs(next - last) * 2);
     return length - varintLength(length * 2) - there - onward - 1;
   }
+}
 
-  #hash(bytes: Buffer, at: number): number {
-    let hash = 0;
-    for (let n = at; n < at + this.#window; n += 1) hash = (Math.imul(hash, MULTIPLIER) + (bytes[n] as number)) | 0;
-    return hash;
-  }
+/** What a byte contributes to a hash when `bytes` more have followed it. */
+function power(bytes: number): number {
+  let factor = 1;
+  for (let n = 0; n < bytes; n += 1) factor = Math.imul(factor, MULTIPLIER);
+  return factor;
+}
 
-  #slot(hash: number): number {
-    return Math.imul(hash ^ (hash >>> 15), SPREAD) >>> this.#shift;
+/** Of `window` bytes, a multiple of four: a polynomial of them, so that it rolls on by one byte. */
+function hashOf(bytes: Buffer, at: number, window: number): number {
+  let hash = 0;
+  for (let n = at; n < at + window; n += 4) {
+    const high = Math.imul(bytes[n] as number, MULTIPLIER_3) + Math.imul(bytes[n + 1] as number, MULTIPLIER_2);
+    const low = Math.imul(bytes[n + 2] as number, MULTIPLIER) + (bytes[n + 3] as number);
+    hash = (Math.imul(hash, MULTIPLIER_4) + high + low) | 0;
   }
+  return hash;
+}
+
+function slotOf(hash: number, shift: number): number {
+  return Math.imul(hash ^ (hash >>> 15), SPREAD) >>> shift;
 }
 
 function varintLength(value: number): number {

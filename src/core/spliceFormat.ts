@@ -7,8 +7,11 @@ import { type Piece, type Splice, SpliceBuilder } from './splice.js';
 
 const FORMAT = 1;
 const MAX_TARGET = 16 * 1024 * 1024;
-const MAX_PIECES = 65_536;
+/** A reader refuses more. */
+export const MAX_PIECES = 65_536;
 const MAX_VARINT = 2 ** 32;
+/** What the fifth byte of a varint counts: the last one. */
+const LAST_SCALE = 0x80 ** 4;
 
 const bad = (why: string): ContextError =>
   new ContextError('BAD_FRAME', `a splice was refused: ${why}; the replica takes the full document instead`);
@@ -45,7 +48,10 @@ export function writeSplice(splice: Splice): { readonly bytes: Buffer; readonly 
   pushVarint(head, baseLength);
   pushVarint(head, targetLength);
   pushVarint(head, instructions.length);
-  return { bytes: Buffer.concat([Buffer.from(head), Buffer.from(instructions), ...inserted]), literals: head.length + instructions.length };
+  return {
+    bytes: Buffer.concat([Buffer.from(head), Buffer.from(instructions), ...inserted]),
+    literals: head.length + instructions.length,
+  };
 }
 
 /** @throws ContextError `BAD_FRAME` for anything that is not exactly a splice; nothing is allocated by what it claims */
@@ -60,7 +66,7 @@ export function readSplice(bytes: Buffer): Splice {
       value += (byte & 0x7f) * scale;
       if (value > MAX_VARINT) throw bad(`its ${name} is too large`);
       if (byte < 0x80) return value;
-      if (scale > MAX_VARINT) throw bad(`its ${name} is too long`);
+      if (scale === LAST_SCALE) throw bad(`its ${name} is too long`);
     }
   };
   if (bytes[0] !== FORMAT) throw bad(`its format is ${bytes[0] ?? 'absent'}, not ${FORMAT}`);
@@ -72,26 +78,32 @@ export function readSplice(bytes: Buffer): Splice {
   const end = at + count;
   if (end > bytes.length) throw bad('its instructions are longer than it is');
   const builder = new SpliceBuilder(baseLength);
+  // inserts that follow each other are one: joined here, because joining them one by one would copy the first for each
+  let insert = end;
   let literal = end;
   let base = 0;
+  const made = (): number => builder.length + literal - insert;
   for (let pieces = 0; at < end; pieces += 1) {
     if (pieces >= MAX_PIECES) throw bad(`it has more than ${MAX_PIECES} pieces`);
     const word = varint(end, 'instruction');
     const length = Math.floor(word / 2);
-    if (length > targetLength - builder.length) throw bad('it makes more than its target');
+    if (length === 0) throw bad('it has an empty piece');
+    if (length > targetLength - made()) throw bad('it makes more than its target');
     if (word % 2 === 1) {
       if (length > bytes.length - literal) throw bad('it inserts bytes that it does not have');
-      builder.insert(bytes.subarray(literal, literal + length));
       literal += length;
       continue;
     }
     const distance = varint(end, 'distance');
     const from = base + (distance % 2 === 0 ? distance / 2 : -(distance + 1) / 2);
     if (from < 0 || from + length > baseLength) throw bad('it copies from outside of its base');
+    builder.insert(bytes.subarray(insert, literal));
+    insert = literal;
     builder.copy(from, length);
     base = from + length;
   }
   if (literal !== bytes.length) throw bad('it has bytes that nothing inserts');
+  builder.insert(bytes.subarray(insert, literal));
   const missing = targetLength - builder.length;
   if (missing > baseLength) throw bad('it makes less than its target');
   builder.copy(baseLength - missing, missing);

@@ -38,7 +38,8 @@ export function storagePlan(base: DocumentText, { text, rebuilt }: Rewrite, lite
   else lines.push(...groups(base, text, rebuilt, line));
   const names = new Set(text.chunks.map(({ name }) => name));
   for (const { name } of base.chunks) if (!names.has(name)) lines.push(`- ${name}`);
-  return lines.join('\n');
+  // where nothing changes there is a plan all the same: none would be a document that is sent whole
+  return lines.length === 0 ? '@ 0 0' : lines.join('\n');
 }
 
 /** The runs of the list that differ, between chunks that stay in their order. */

@@ -6,6 +6,7 @@
  * members, by itself. The text of a JSON value has one reading only, so the whole reads as the old value with those children replaced. Where
  * the run does not parse alone, or is not what `JSON.stringify` would write, or touches a bracket, the container around it is tried, and in the end the whole document.
  */
+import { isUtf8 } from 'node:buffer';
 import type { DocumentText } from './DocumentText.js';
 import { deepFreeze, type JsonArray, type JsonObject, type JsonValue, MAX_DEPTH, normalize, setKey } from './json.js';
 import type { Piece, Splice } from './splice.js';
@@ -107,6 +108,8 @@ export interface Advanced {
 
 /** The value that edits make of `value`, whose text `node` describes; null where all of `text`, the new one, has to be parsed. */
 export function advanceValue(value: JsonValue, node: IndexNode, edits: readonly Edit[], text: DocumentText): Advanced | null {
+  // what several splices together may come to: nothing
+  if (edits.length === 0) return { value, indexed: { bytes: node.bytes, node } };
   return new Advance(edits, text).container(value, node, 0, 0, edits.length);
 }
 
@@ -168,12 +171,13 @@ class Advance {
     return this.container(value, node, at, run.firstEdit, run.endEdit);
   }
 
-  /** The new text of a run. */
-  #textOf(node: IndexNode, starts: Uint32Array, at: number, run: Run): string {
+  /** The new text of a run; null where it is not UTF-8: its characters would be others than its bytes. */
+  #textOf(node: IndexNode, starts: Uint32Array, at: number, run: Run): string | null {
     const from = at + (starts[run.first] as number) + (this.#grown[run.firstEdit] as number);
     const last = run.end - 1;
     const to = at + (starts[last] as number) + (node.sizes[last] as number) + (this.#grown[run.endEdit] as number);
-    return this.#text.slice(from, to).toString();
+    const bytes = this.#text.slice(from, to);
+    return isUtf8(bytes) ? bytes.toString() : null;
   }
 
   #array(value: JsonArray, node: IndexNode, starts: Uint32Array, at: number, runs: readonly Run[]): Advanced | null {
@@ -188,7 +192,7 @@ class Advance {
         writer.replace(inner.indexed);
         continue;
       }
-      const parsed = parseExactly(`[${this.#textOf(node, starts, at, run)}]`) as JsonArray | null;
+      const parsed = parseExactly('[', this.#textOf(node, starts, at, run), ']') as JsonArray | null;
       if (parsed === null || (parsed.length === 0 && run.end - run.first < node.sizes.length)) return null;
       const same = parsed.length === run.end - run.first;
       const shared = same ? parsed.map((element, index) => sharing(value[run.first + index], element)) : parsed;
@@ -220,14 +224,16 @@ class Advance {
         next = run.end;
         continue;
       }
-      const parsed = parseExactly(`{${this.#textOf(node, starts, at, run)}}`) as JsonObject | null;
+      const parsed = parseExactly('{', this.#textOf(node, starts, at, run), '}') as JsonObject | null;
       if (parsed === null) return null;
       const found = Object.keys(parsed);
       if (found.length === 0 && run.end - run.first < keys.length) return null;
       sameKeys &&= found.length === run.end - run.first && found.every((name, index) => name === keys[run.first + index]);
       for (const name of found) {
         if (replaced.has(name)) return null;
-        replaced.set(name, sharing(value[name], parsed[name] as JsonValue));
+        // a name of Object.prototype is found in every object
+        const before = Object.hasOwn(value, name) ? value[name] : undefined;
+        replaced.set(name, sharing(before, parsed[name] as JsonValue));
         nextKeys.push(name);
         writer.add(indexOf(parsed[name] as JsonValue), keyBytes(name));
       }
@@ -262,7 +268,9 @@ function childAt(starts: Uint32Array, at: number): number {
 }
 
 /** A container, frozen, whose text is exactly this; null where it is no JSON, or where `JSON.stringify` would write it otherwise. */
-function parseExactly(text: string): JsonArray | JsonObject | null {
+function parseExactly(open: string, children: string | null, close: string): JsonArray | JsonObject | null {
+  if (children === null) return null;
+  const text = open + children + close;
   try {
     const value = JSON.parse(text) as JsonArray | JsonObject;
     if (JSON.stringify(value) !== text) return null;
@@ -272,9 +280,16 @@ function parseExactly(text: string): JsonArray | JsonObject | null {
   }
 }
 
-/** A value with the parts of the old one that it repeats place by place. */
-export const sharing = (old: JsonValue | undefined, value: JsonValue): JsonValue =>
-  old === undefined ? value : normalize(value, { base: old, maxDepth: MAX_DEPTH });
+/** A frozen value with the parts of the old one that it repeats place by place. */
+export function sharing(old: JsonValue | undefined, value: JsonValue): JsonValue {
+  if (old === undefined) return value;
+  try {
+    return normalize(value, { base: old, maxDepth: MAX_DEPTH });
+  } catch {
+    // what this library would not write, but another client has: half of a surrogate pair, or deeper than any limit
+    return value;
+  }
+}
 
 /** The index of a container that some children of another were replaced in. */
 class Rebuild {

@@ -2,6 +2,7 @@
  * Reads from Redis that are verified before anybody sees them: length and CRC-32 over the bytes, then JSON. A mismatch is read again
  * once (it may have happened on the way); after that it is corruption, and said so with all that is known.
  */
+import { LRUCache } from 'lru-cache';
 import { ContextError } from '../core/errors.js';
 import { JsonDocument } from '../core/JsonDocument.js';
 import { type JsonValue, parseFrozen } from '../core/json.js';
@@ -42,13 +43,27 @@ export function stateOf(stored: StoredContext): ReplicaState | null {
   return text === null ? state : { ...state, document: JsonDocument.pair(value, text) };
 }
 
+/** Contexts that are remembered to be damaged. */
+const REMEMBERED = 1_000;
+
 export class ContextReader {
   readonly #commands: ContextCommands;
   readonly #corrupt: (corruption: Corruption) => void;
+  readonly #damaged = new LRUCache<string, true>({ max: REMEMBERED });
 
   constructor(commands: ContextCommands, corrupt: (corruption: Corruption) => void) {
     this.#commands = commands;
     this.#corrupt = corrupt;
+  }
+
+  /** Whether a read has found it damaged, and nobody here has written it whole since: a change leaves what it does not touch as it is. */
+  isDamaged(id: string): boolean {
+    return this.#damaged.has(id);
+  }
+
+  /** It was written whole. */
+  mended(id: string): void {
+    this.#damaged.delete(id);
   }
 
   /** The live context, or null. @throws ContextError `CORRUPT` */
@@ -99,6 +114,7 @@ export class ContextReader {
   #corruption(id: string, stored: StoredContext, damage: { expected: string; found: string }): ContextError {
     const { namespace } = this.#commands.keys;
     const { shard } = this.#commands.keys.shardOf(id);
+    this.#damaged.set(id, true);
     this.#corrupt({ id, version: stored.version, ...damage, bytes: stored.found, where: 'read' });
     return new ContextError(
       'CORRUPT',

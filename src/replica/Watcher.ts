@@ -19,6 +19,11 @@ export interface WatcherHooks {
   ended(watcher: Watcher): void;
 }
 
+/** What a queued change keeps in memory at most: a version that came as a delta shares nearly everything with the one before it, bytes. */
+const DELTA_BYTES = 64 * 1024;
+
+const heldBytes = ({ kind, bytes }: ChangeStep): number => (kind === 'patch' ? Math.min(bytes, DELTA_BYTES) : bytes);
+
 const REPLACE = (value: JsonValue): Patch => [{ op: 'replace', path: '', value }];
 
 /** All watchers of a process get the same patch; the values in it are frozen already. */
@@ -135,7 +140,7 @@ export class Watcher implements AsyncIterableIterator<Change> {
       return Promise.resolve({ done: false, value: toChange(this.id, reset, this.#copies) });
     }
     const step = this.#queue.shift();
-    if (step !== undefined) this.#queuedBytes -= step.bytes;
+    if (step !== undefined) this.#queuedBytes -= heldBytes(step);
     if (step !== undefined) return Promise.resolve({ done: false, value: toChange(this.id, step, this.#copies) });
     if (this.#ended) return Promise.resolve({ done: true, value: undefined });
     return new Promise((resolve) => this.#waiting.push(resolve));
@@ -193,7 +198,7 @@ export class Watcher implements AsyncIterableIterator<Change> {
       return;
     }
     this.#queue.push(step);
-    this.#queuedBytes += step.bytes;
+    this.#queuedBytes += heldBytes(step);
     if (this.#queue.length > this.#limit || (this.#queuedBytes > QUEUE_BYTES && this.#queue.length > 1)) {
       const from = this.#queue[0]?.version ?? step.version;
       this.#queue = [];

@@ -226,7 +226,7 @@ export class ContextWriter {
       const encoded =
         next === null || base === null
           ? this.#encoder.whole(document().text, document, protocol)
-          : this.#encoder.change(base, next, protocol, tries > 1);
+          : this.#encoder.change(base, next, protocol, tries > 1 || this.#reader.isDamaged(id));
       const result = await this.#commit(id, encoded, condition, deadline, base === given ? patch : null);
       if (result.status !== 'baseMismatch') return { ...result, crc: encoded.crc };
       this.#encoder.counters.baseMismatches += 1;
@@ -249,7 +249,11 @@ export class ContextWriter {
     await this.#replicas.catchUp(id);
     const known = this.#replicas.lastKnown(id);
     if (known?.value !== undefined && known.version > base.version) return known;
-    return (await this.#reader.read(id, deadline)) ?? null;
+    // what cannot be read is replaced as a whole
+    return this.#reader.read(id, deadline).catch((error: unknown) => {
+      if (isContextError(error) && error.code === 'CORRUPT') return null;
+      throw error;
+    });
   }
 
   async #commit(
@@ -267,6 +271,7 @@ export class ContextWriter {
     if (result.status !== 'committed') return result;
     const { version, at, kind, frameBytes } = result;
     this.counters.commits += 1;
+    if (!encoded.base?.sha1) this.#reader.mended(id);
     // an attempt whose reply was lost did it: its expiry is not known for certain, so the frame or a comparison brings it
     if (result.repeated) this.#replicas.wrote(id, version);
     else if (this.#replicas.wants(id)) {

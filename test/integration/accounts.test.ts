@@ -116,7 +116,7 @@ describe('accounts', () => {
     expect(stats.shards[0]?.indexBytes).to.be.greaterThan(0);
     expect(stats.shards[0]?.contexts).to.equal(1);
     const [newest] = await store.history('x');
-    expect(newest).to.deep.include({ version: 2, kind: 'patch', by: store.instanceId, bytes: 116 });
+    expect(newest).to.deep.include({ version: 2, kind: 'splice', by: store.instanceId, bytes: 116 });
     expect(newest?.at).to.be.at.most(await redisTime(redis));
     expect(newest?.patch).to.deep.equal([{ op: 'replace', path: '/n', value: 1 }]);
     expect(newest?.operation).to.match(/^\S+$/);

@@ -30,31 +30,38 @@ describe('events', () => {
         version: 2,
         checksum: updated.checksum,
         bytes,
-        frameBytes: '[{"op":"replace","path":"/n","value":1}]'.length,
-        kind: 'patch',
+        // form, two lengths, length of the instructions, copy, insert, and the byte itself
+        frameBytes: [1, 116, 116, 3, 10, 0, 3, 0x31].length,
+        kind: 'splice',
       },
       { id: 'x', version: 3, checksum: '', bytes: 0, frameBytes: 0, kind: 'deleted' },
     ]);
     for (const { at } of committed) expect(at).to.be.within(before, await redisTime(redis));
   });
 
-  it('no frame is larger than the document, and none is a patch that is no smaller', async () => {
-    const store = await stores.open();
-    const committed = record(store, 'context:committed');
-    await store.set('x', {});
-    for (let n = 0; n < 40; n += 1) {
-      await store.update<Record<string, number>>('x', (draft) => {
-        draft[`k${n % 10}`] = n;
-        if (n % 9 === 8) for (const key of Object.keys(draft)) draft[key] = -n;
-      });
-    }
-    expect(committed).to.have.lengthOf(41);
-    for (const { kind, bytes, frameBytes } of committed) {
-      if (kind === 'full') expect(frameBytes).to.equal(bytes);
-      else expect(frameBytes).to.be.lessThan(bytes);
-    }
-    expect(new Set(committed.map(({ kind }) => kind))).to.deep.equal(new Set(['full', 'patch']));
-  });
+  for (const [delta, kinds] of [
+    ['on', ['full', 'splice']],
+    ['off', ['full', 'patch']],
+    ['shadow', ['full', 'patch']],
+  ] as const) {
+    it(`no frame is larger than the document, and none is a delta that is no smaller (delta: ${delta})`, async () => {
+      const store = await stores.open({ delta });
+      const committed = record(store, 'context:committed');
+      await store.set('x', {});
+      for (let n = 0; n < 40; n += 1) {
+        await store.update<Record<string, number>>('x', (draft) => {
+          draft[`k${n % 10}`] = n;
+          if (n % 9 === 8) for (const key of Object.keys(draft)) draft[key] = -n;
+        });
+      }
+      expect(committed).to.have.lengthOf(41);
+      for (const { kind, bytes, frameBytes } of committed) {
+        if (kind === 'full') expect(frameBytes).to.equal(bytes);
+        else expect(frameBytes).to.be.lessThan(bytes);
+      }
+      expect(new Set(committed.map(({ kind }) => kind))).to.deep.equal(new Set(kinds));
+    });
+  }
 
   it('context:conflict for every conflict, with what was expected and found', async () => {
     const [store, other] = await stores.pair();

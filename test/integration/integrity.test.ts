@@ -165,35 +165,65 @@ describe('integrity', () => {
       redis: Redis,
       store: ContextStore,
       id: string,
-      change: (version: number, fields: string[]) => string[],
+      damaged: number,
+      field: string,
+      change: (value: Buffer) => Buffer | string,
     ): Promise<void> {
       const { log } = store.keysOf(id);
-      const entries = await redis.xrange(log, '-', '+');
+      const entries = await redis.xrangeBuffer(log, '-', '+');
       await redis.del(log);
       for (const [entryId, fields] of entries) {
-        await redis.xadd(log, entryId, ...change(Number.parseInt(entryId, 10), fields));
+        const changed = fields.map((value, index) =>
+          index % 2 === 1 && fields[index - 1]?.toString() === field && entryId.toString() === `${damaged}-0`
+            ? change(value)
+            : value,
+        );
+        expect(changed.some((value, index) => value !== fields[index])).to.equal(entryId.toString() === `${damaged}-0`);
+        await redis.xadd(log, entryId, ...changed);
       }
     }
 
-    const changes: readonly (readonly [name: string, field: string, change: (value: string) => string])[] = [
-      ['a patch that leads elsewhere', 'frame', (frame) => frame.replace('"value":3', '"value":7')],
-      ['a patch that does not apply', 'frame', (frame) => frame.replace('/n', '/m')],
-      ['a patch that is no JSON', 'frame', (frame) => frame.slice(0, -1)],
-      ['another base', 'base', () => '00000000'],
-      ['another checksum', 'crc', () => '00000000'],
+    /** With other bytes from a place on; from the end where that is negative. */
+    const overwritten = (bytes: Buffer, at: number, ...others: number[]): Buffer => {
+      const copy = Buffer.from(bytes);
+      copy.set(others, at < 0 ? bytes.length + at : at);
+      return copy;
+    };
+    const text = (change: (text: string) => string) => (frame: Buffer) => change(frame.toString());
+
+    // of a splice: form, lengths of base and target (two bytes each), length of the instructions, copy, insert, and "3"
+    type Damage = readonly [delta: 'on' | 'off', name: string, field: string, change: (value: Buffer) => Buffer | string];
+    const changes: readonly Damage[] = [
+      ['on', 'a splice that leads elsewhere', 'frame', (frame) => overwritten(frame, -1, 0x37)],
+      ['on', 'a splice that leads to what is no JSON', 'frame', (frame) => overwritten(frame, -1, 0x7d)],
+      ['on', 'a splice that copies from elsewhere', 'frame', (frame) => overwritten(frame, -3, 0x02)],
+      ['on', 'a splice that copies from before the base', 'frame', (frame) => overwritten(frame, -3, 0x01)],
+      ['on', 'a splice of another length', 'frame', (frame) => overwritten(frame, 3, (frame[3] ?? 0) + 1)],
+      ['on', 'a splice onto a base of another length', 'frame', (frame) => overwritten(frame, 1, (frame[1] ?? 0) + 1)],
+      ['on', 'a splice in another form', 'frame', (frame) => overwritten(frame, 0, 2)],
+      ['on', 'a splice that is cut off', 'frame', (frame) => frame.subarray(0, -1)],
+      ['on', 'a splice that is nothing', 'frame', () => ''],
+      ['on', 'a splice that is rubbish', 'frame', (frame) => Buffer.alloc(frame.length, 0xff)],
+      ['on', 'another kind', 'kind', () => 'patch'],
+      ['on', 'another base', 'base', () => '00000000'],
+      ['on', 'another checksum', 'crc', () => '00000000'],
+      ['off', 'a patch that leads elsewhere', 'frame', text((frame) => frame.replace('"value":3', '"value":7'))],
+      ['off', 'a patch that does not apply', 'frame', text((frame) => frame.replace('/n', '/m'))],
+      ['off', 'a patch that is no JSON', 'frame', text((frame) => frame.slice(0, -1))],
+      ['off', 'another kind of a patch', 'kind', () => 'splice'],
+      ['off', 'another base of a patch', 'base', () => '00000000'],
+      ['off', 'another checksum of a patch', 'crc', () => '00000000'],
     ];
-    for (const [name, field, change] of changes) {
+    for (const [delta, name, field, change] of changes) {
       it(`${name}: watchers get a reset instead of wrong data`, async () => {
-        const [store, other] = await stores.pair();
+        const [store, other] = await stores.pair({ delta });
         const redis = await stores.redis();
         for (const n of [1, 2]) await store.set('x', { n, pad: PAD });
         for (const n of [3, 4, 5]) await store.patch('x', [{ op: 'replace', path: '/n', value: n }]);
-        expect((await store.history('x')).map(({ kind, version }) => `${kind} ${version}`)).to.include('patch 3');
-        await rewriteLog(redis, store, 'x', (version, fields) =>
-          version !== 3
-            ? fields
-            : fields.map((value, index) => (fields[index - 1] === field && index % 2 === 1 ? change(value) : value)),
+        expect((await store.history('x')).map(({ kind, version }) => `${kind} ${version}`)).to.include(
+          delta === 'on' ? 'splice 3' : 'patch 3',
         );
+        await rewriteLog(redis, store, 'x', 3, field, change);
         for (const from of [0, 2]) {
           const watched = new Watched(other.watch('x', { fromVersion: from }));
           await watched.version(5);
@@ -214,19 +244,18 @@ describe('integrity', () => {
       const [near, writer] = [await stores.open({ redis: proxy.url }), await stores.open()];
       const redis = await stores.redis();
       const resyncs = record(near, 'context:resync');
-      await writer.set('x', { n: 1, pad: PAD });
+      await writer.set('x', { n: 1, m: 1, pad: PAD });
       await untilReplica(near, 'x');
       const end = proxy.drop({ direction: 'down', when: (chunk) => chunk.includes('lc2 ') });
-      for (const n of [2, 3]) await writer.patch('x', [{ op: 'replace', path: '/n', value: n }]);
+      await writer.patch('x', [{ op: 'replace', path: '/n', value: 2 }]);
+      await writer.patch('x', [{ op: 'replace', path: '/m', value: 3 }]);
       await waitFor(() => proxy.faults.dropped > 0, { what: 'the frames to be lost' });
       await near.has('y');
       end();
-      await rewriteLog(redis, writer, 'x', (version, fields) =>
-        version === 3 ? fields.map((value) => value.replace('"value":3', '"value":7')) : fields,
-      );
+      await rewriteLog(redis, writer, 'x', 3, 'frame', (frame) => overwritten(frame, -1, 0x37));
       await writer.patch('x', [{ op: 'replace', path: '/n', value: 4 }]);
       await waitFor(async () => (await near.get('x'))?.version === 4, { what: 'version 4' });
-      expect((await near.get('x'))?.value).to.deep.equal({ n: 4, pad: PAD });
+      expect((await near.get('x'))?.value).to.deep.equal({ n: 4, m: 3, pad: PAD });
       await waitFor(() => resyncs.length > 0, { what: 'the resync' });
       expect(resyncs[0]).to.deep.include({ id: 'x', reason: 'gap', from: 1, to: 4, full: true });
     });

@@ -166,32 +166,36 @@ describe('watch', () => {
       expect(watched.kinds.at(-1)).to.equal('full 5');
     });
 
-    it('resumes 60 versions back without a reset, although only patches travelled', async () => {
-      const [store, other] = await stores.pair();
-      await store.set('x', { n: 1, pad: 'p'.repeat(2_000) });
-      const live = new Watched(other.watch('x', { fromVersion: 1 }));
-      await untilReplica(other, 'x');
-      for (const n of range(2, 150)) {
-        await store.update<{ n: number }>('x', (draft) => {
-          draft.n = n;
-        });
-      }
-      await live.version(150);
-      expect(live.changes.every(({ kind }) => kind === 'patch')).to.equal(true);
-      expect((await other.stats()).frames).to.include({ full: 0, patch: 149 });
-
-      const fresh = await stores.open();
-      for (const store of [fresh, other]) {
-        for (const back of [60, 64]) {
-          const resumed = new Watched(store.watch('x', { fromVersion: 150 - back }));
-          await resumed.version(150);
-          expect(resumed.versions).to.deep.equal(range(151 - back, 150));
-          expect(resumed.changes.every(({ kind }) => kind === 'patch' || kind === 'full')).to.equal(true);
-          expect(resumed.changes.map(({ value }) => (value as { n: number }).n)).to.deep.equal(range(151 - back, 150));
-          expectPatchesLead(resumed.changes, { n: 150 - back, pad: 'p'.repeat(2_000) });
+    for (const [delta, frames] of [
+      ['on', { splice: 149, patch: 0, full: 0 }],
+      ['off', { splice: 0, patch: 149, full: 0 }],
+    ] as const)
+      it(`resumes 60 versions back without a reset, although only deltas travelled (delta: ${delta})`, async () => {
+        const [store, other] = await stores.pair({ delta });
+        await store.set('x', { n: 1, pad: 'p'.repeat(2_000) });
+        const live = new Watched(other.watch('x', { fromVersion: 1 }));
+        await untilReplica(other, 'x');
+        for (const n of range(2, 150)) {
+          await store.update<{ n: number }>('x', (draft) => {
+            draft.n = n;
+          });
         }
-      }
-    });
+        await live.version(150);
+        expect(live.changes.every(({ kind }) => kind === 'patch')).to.equal(true);
+        expect((await other.stats()).frames).to.include(frames);
+
+        const fresh = await stores.open();
+        for (const store of [fresh, other]) {
+          for (const back of [60, 64]) {
+            const resumed = new Watched(store.watch('x', { fromVersion: 150 - back }));
+            await resumed.version(150);
+            expect(resumed.versions).to.deep.equal(range(151 - back, 150));
+            expect(resumed.changes.every(({ kind }) => kind === 'patch' || kind === 'full')).to.equal(true);
+            expect(resumed.changes.map(({ value }) => (value as { n: number }).n)).to.deep.equal(range(151 - back, 150));
+            expectPatchesLead(resumed.changes, { n: 150 - back, pad: 'p'.repeat(2_000) });
+          }
+        }
+      });
 
     it('beyond the log is one reset with the present state, then changes as ever', async () => {
       const [store, other] = await stores.pair({ log: { keep: 1 } });

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const ROOT = join(import.meta.dirname, '..', '..', '..');
-const ENTRY = join(ROOT, 'dist', 'src', 'index.js');
+const SOURCES = join(ROOT, 'dist', 'src');
+const ENTRY = join(SOURCES, 'index.js');
 
 /** Compiles it into dist/. */
 export function build(): void {
@@ -21,7 +22,12 @@ export function build(): void {
 }
 
 /** What the package exports, from dist/. */
-export async function built(): Promise<typeof import('../../../src/index.js')> {
-  if (!existsSync(ENTRY)) throw new Error('there is no build in dist/: leave out --no-build, or run `npm run build`');
-  return (await import(pathToFileURL(ENTRY).href)) as typeof import('../../../src/index.js');
+export const built = (): Promise<typeof import('../../../src/index.js')> => load(ENTRY);
+
+/** What one of its files exports: `core/json.js`. */
+export const builtFile = <T>(path: string): Promise<T> => load(join(SOURCES, path));
+
+async function load<T>(file: string): Promise<T> {
+  if (!existsSync(file)) throw new Error('there is no build in dist/: leave out --no-build, or run `npm run build`');
+  return (await import(pathToFileURL(file).href)) as T;
 }

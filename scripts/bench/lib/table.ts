@@ -4,7 +4,16 @@ import type { Ratio } from './rounds.js';
 export type Value = string | number | Ratio | null;
 
 /** What a number in a column is; it says how it is written. */
-export type Unit = 'text' | 'perSecond' | 'microseconds' | 'milliseconds' | 'nanoseconds' | 'ratio' | 'number' | 'share';
+export type Unit =
+  | 'text'
+  | 'perSecond'
+  | 'microseconds'
+  | 'milliseconds'
+  | 'nanoseconds'
+  | 'ratio'
+  | 'number'
+  | 'share'
+  | 'percent';
 
 export interface Column {
   readonly key: string;
@@ -46,6 +55,8 @@ function written(value: Value | undefined, unit: Unit): string {
       return `${grouped.format(value)} ns`;
     case 'share':
       return `${(value * 100).toFixed(0)} %`;
+    case 'percent':
+      return `${(value * 100).toFixed(1)} %`;
     case 'ratio':
       return value.toFixed(2);
     default:

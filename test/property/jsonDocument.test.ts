@@ -1,0 +1,287 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { findSplice } from '../../src/core/blockMatch.js';
+import { crc32Hex } from '../../src/core/checksum.js';
+import { DocumentText } from '../../src/core/DocumentText.js';
+import { type Derived, JsonDocument } from '../../src/core/JsonDocument.js';
+import {
+  isContainer,
+  isObject,
+  type JsonArray,
+  type JsonObject,
+  type JsonValue,
+  MAX_DEPTH,
+  normalize,
+} from '../../src/core/json.js';
+import { type Piece, type Splice, SpliceBuilder } from '../../src/core/splice.js';
+import { composeSplices } from '../../src/core/spliceCompose.js';
+import { applySplice } from '../../src/core/spliceFormat.js';
+import { runOnDraft } from '../../src/store/draft.js';
+import { editDraft, edited, isDeepFrozen, plainIndex, randomDocument, randomValue, strangeText } from '../helpers/jsonEdits.js';
+import { type Rng, seededRng } from '../helpers/random.js';
+
+const utf8 = (value: JsonValue): Buffer => Buffer.from(JSON.stringify(value));
+
+/** Everything that is true of a document, whatever led to it; its text is that of `JSON.stringify` where `canonical`. */
+function checkDocument(document: JsonDocument, value: JsonValue, bytes: Buffer): void {
+  expect(document.text.bytes().equals(bytes), 'text').to.equal(true);
+  expect(document.text.crc).to.equal(crc32Hex(bytes));
+  // not as strings: what chai says of long ones takes minutes
+  expect(JSON.stringify(document.value) === JSON.stringify(value), 'value').to.equal(true);
+  expect(isDeepFrozen(document.value), 'frozen').to.equal(true);
+  const { kept, fresh } = document.index;
+  expect(JSON.stringify(plainIndex(kept)) === JSON.stringify(plainIndex(fresh)), 'index').to.equal(true);
+}
+
+function checkDerived(before: JsonDocument, bytes: Buffer, next: JsonValue, { document, splice, rewrite }: Derived): Buffer {
+  const expected = utf8(next);
+  expect(document.value === next, 'the value itself').to.equal(true);
+  expect(rewrite.text).to.equal(document.text);
+  expect(applySplice(bytes, splice).equals(expected), 'what the splice makes').to.equal(true);
+  checkDocument(document, next, expected);
+  // the one it came from is as it was
+  expect(before.text.bytes().equals(bytes), 'the old text').to.equal(true);
+  return expected;
+}
+
+/** `advance` and `JSON.parse` agree, in what they make as in what they refuse. */
+function checkAdvance(document: JsonDocument, splice: Splice): JsonDocument | null {
+  const bytes = applySplice(document.text.bytes(), splice);
+  let expected: JsonValue;
+  try {
+    expected = JSON.parse(bytes.toString()) as JsonValue;
+  } catch {
+    expect(() => document.advance(splice, crc32Hex(bytes))).to.throw(SyntaxError);
+    return null;
+  }
+  const derived = document.advance(splice, crc32Hex(bytes));
+  expect(derived.rewrite.text).to.equal(derived.document.text);
+  checkDocument(derived.document, expected, bytes);
+  return derived.document;
+}
+
+async function next(rng: Rng, value: JsonValue): Promise<JsonValue> {
+  if (!isContainer(value) || rng.chance(0.5)) return edited(rng, value);
+  return runOnDraft(value, (draft) => editDraft(rng, value, draft as JsonValue[]), MAX_DEPTH);
+}
+
+/** The same splice, cut otherwise: copies become inserts, and inserts copies of the same bytes from elsewhere. */
+function disguised(rng: Rng, base: Buffer, splice: Splice): Splice {
+  const builder = new SpliceBuilder(splice.baseLength);
+  const elsewhere = (bytes: Buffer): void => {
+    const places: number[] = [];
+    for (let at = base.indexOf(bytes); bytes.length > 0 && at >= 0 && places.length < 20; at = base.indexOf(bytes, at + 1))
+      places.push(at);
+    if (places.length > 0 && rng.chance(0.7)) builder.copy(rng.pick(places), bytes.length);
+    else builder.insert(bytes);
+  };
+  for (const piece of splice.pieces as readonly Piece[]) {
+    const bytes = piece.bytes ?? base.subarray(piece.from, piece.from + piece.length);
+    const cuts = [0, bytes.length, ...Array.from({ length: rng.int(0, 3) }, () => rng.int(0, Math.min(40, bytes.length)))];
+    if (rng.chance(0.5)) cuts.push(Math.max(0, bytes.length - rng.int(0, 40)));
+    cuts.sort((x, y) => x - y);
+    for (let n = 1; n < cuts.length; n += 1) {
+      const [from, to] = [cuts[n - 1] as number, cuts[n] as number];
+      if (piece.bytes === undefined && (to - from > 200 || rng.chance(0.5))) builder.copy(piece.from + from, to - from);
+      else elsewhere(bytes.subarray(from, to));
+    }
+  }
+  return builder.build();
+}
+
+const TOKEN = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^[\]{},:"]+/g;
+const FRAGMENTS = [
+  '"c":3},{',
+  '},{',
+  '],[',
+  ',',
+  '1',
+  '2,3',
+  '"x":1,',
+  ',"__proto__":{}',
+  '[',
+  ']',
+  '{}',
+  '"',
+  '\\',
+  '\\u00',
+  'é',
+  ' ',
+  '"a":{},',
+  '1e',
+  '-0',
+];
+
+/** Takes whole tokens or single bytes of a text out, puts them elsewhere or others in: where it likes, across everything. */
+function scattered(rng: Rng, bytes: Buffer): Splice {
+  const places = [0];
+  for (const [token] of bytes.toString('latin1').matchAll(TOKEN)) places.push((places.at(-1) as number) + token.length);
+  const first = rng.int(0, places.length - 1);
+  const place = (near: number): number =>
+    rng.chance(0.85) ? (places[Math.min(places.length - 1, Math.max(0, near))] as number) : rng.int(0, bytes.length);
+  const span = rng.pick([0, 0, 1, 1, 2, 3, 4, 8, 20]);
+  const [from, to] = [place(first), place(first + span)].sort((x, y) => x - y) as [number, number];
+  const builder = new SpliceBuilder(bytes.length);
+  const copy = (a: number, b: number): void => builder.copy(a, b - a);
+  const kind = rng.pick(['delete', 'fragment', 'twice', 'swap', 'byte']);
+  copy(0, from);
+  if (kind === 'fragment') builder.insert(Buffer.from(rng.pick(FRAGMENTS)));
+  else if (kind === 'byte') builder.insert(Buffer.from([rng.pick([0x22, 0x2c, 0x31, 0x5c, 0x80, 0xc3, 0xff, 0xf0])]));
+  else if (kind === 'twice') {
+    copy(from, to);
+    if (rng.chance(0.7)) builder.insert(Buffer.from(','));
+    copy(from, to);
+  } else if (kind === 'swap') {
+    const after = Math.max(to, place(first + span + rng.int(1, 12)));
+    copy(to, after);
+    if (rng.chance(0.4)) builder.insert(Buffer.from(','));
+    copy(from, to);
+    copy(after, bytes.length);
+    return builder.build();
+  }
+  copy(rng.chance(0.5) || kind === 'delete' || kind === 'byte' ? to : from, bytes.length);
+  return builder.build();
+}
+
+const parses = (bytes: Buffer): boolean => {
+  try {
+    JSON.parse(bytes.toString());
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+/** Fails where a container that stays in its place in one pair of values is another one in the second pair. */
+function expectShared(a: JsonValue, b: JsonValue, c: JsonValue, d: JsonValue): void {
+  if (!isContainer(a) || !isContainer(b)) return;
+  if (a === b) expect(d === c, 'what has not changed').to.equal(true);
+  else if (isObject(a) && isObject(b)) {
+    for (const key of Object.keys(a)) {
+      if (!Object.hasOwn(b, key)) continue;
+      const [x, y, z, w] = [a, b, c, d].map((value) => (value as JsonObject)[key] as JsonValue);
+      expectShared(x as JsonValue, y as JsonValue, z as JsonValue, w as JsonValue);
+    }
+  } else if (Array.isArray(a) && Array.isArray(b) && a.length === b.length) {
+    // elements that change places are no part of this
+    const moved = b.some((element, index) => isContainer(element) && element !== a[index] && a.includes(element));
+    for (let n = 0; n < a.length && !moved; n += 1) {
+      const [x, y, z, w] = [a, b, c, d].map((value) => (value as JsonArray)[n] as JsonValue);
+      expectShared(x as JsonValue, y as JsonValue, z as JsonValue, w as JsonValue);
+    }
+  }
+}
+
+describe('JsonDocument, for any edits one after the other', function () {
+  this.timeout(60_000);
+
+  it('derives splices that lead from text to text, and advances by them to the same', async () => {
+    let indexed = 0;
+    await fc.assert(
+      fc.asyncProperty(fc.nat(), async (seed) => {
+        const rng = seededRng(seed);
+        let writer = JsonDocument.of(randomDocument(rng));
+        let bytes = utf8(writer.value);
+        let reader = JsonDocument.parse(DocumentText.of(bytes));
+        let late = reader;
+        let missed: Splice | null = null;
+        for (let n = 0; n < 8; n += 1) {
+          const value = await next(rng, writer.value);
+          const derived = writer.derive(value);
+          const expected = checkDerived(writer, bytes, value, derived);
+          const read = reader.advance(derived.splice, crc32Hex(expected)).document;
+          checkDocument(read, value, expected);
+          expectShared(writer.value, value, reader.value, read.value);
+          missed = missed === null ? derived.splice : composeSplices(missed, derived.splice);
+          if (rng.chance(0.3)) {
+            late = late.advance(missed, crc32Hex(expected)).document;
+            checkDocument(late, value, expected);
+            missed = null;
+          }
+          if (derived.document.index.kept !== undefined) indexed += 1;
+          [writer, reader, bytes] = [derived.document, read, expected];
+        }
+      }),
+      { numRuns: 250, endOnFailure: true },
+    );
+    expect(indexed, 'documents that had an index').to.be.above(500);
+  });
+
+  it('advances by splices that were found in the bytes alone, however they are cut', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.nat(), async (seed) => {
+        const rng = seededRng(seed);
+        let document = JsonDocument.of(randomDocument(rng));
+        for (let n = 0; n < 6; n += 1) {
+          const value = await next(rng, document.value);
+          const bytes = document.text.bytes();
+          const splice = findSplice(bytes, utf8(value));
+          const cut = disguised(rng, bytes, rng.chance(0.5) ? splice : document.derive(value).splice);
+          expect(checkAdvance(document, cut)).to.not.equal(null);
+          document = checkAdvance(document, splice) as JsonDocument;
+        }
+      }),
+      { numRuns: 200, endOnFailure: true },
+    );
+  });
+
+  it('reads what JSON.parse reads after any splice, and refuses what that refuses', async () => {
+    let [valid, refused] = [0, 0];
+    await fc.assert(
+      fc.asyncProperty(fc.nat(), async (seed) => {
+        const rng = seededRng(seed);
+        let document = JsonDocument.of(normalize(randomValue(rng, rng.pick([1_200, 2_000, 4_000]))));
+        for (let n = 0; n < 12; n += 1) {
+          const bytes = document.text.bytes();
+          if (bytes.length > 12_000) return;
+          let splice = scattered(rng, bytes);
+          // most of them leave no JSON: enough of those that do are wanted
+          for (let tries = 0; tries < 12 && n % 4 !== 0 && !parses(applySplice(bytes, splice)); tries += 1)
+            splice = scattered(rng, bytes);
+          const advanced = checkAdvance(document, splice);
+          checkAdvance(document, disguised(rng, bytes, splice));
+          if (advanced === null) refused += 1;
+          else {
+            valid += 1;
+            document = advanced;
+          }
+          const { value } = document;
+          if (rng.chance(0.2)) {
+            const changed = await next(rng, value).catch(() => value);
+            const derived = document.derive(changed);
+            checkDerived(document, document.text.bytes(), changed, derived);
+            document = derived.document;
+          }
+        }
+      }),
+      { numRuns: 400, endOnFailure: true },
+    );
+    expect(valid, 'splices that made JSON').to.be.above(1_000);
+    expect(refused, 'splices that made none').to.be.above(300);
+  });
+
+  it('takes texts that JSON.stringify would not write, and goes on from them exactly', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.nat(), async (seed) => {
+        const rng = seededRng(seed);
+        let { value } = JsonDocument.of(randomDocument(rng));
+        if (utf8(value).length > 20_000) value = normalize(randomValue(rng, 2_000));
+        const strange = (): Buffer => Buffer.from(strangeText(rng, value, rng.pick([0, 0.01, 0.3])));
+        let document = JsonDocument.parse(DocumentText.of(strange()));
+        for (let n = 0; n < 5; n += 1) {
+          value = await next(rng, document.value);
+          if (rng.chance(0.5)) {
+            const derived = document.derive(value);
+            checkDerived(document, document.text.bytes(), value, derived);
+            document = derived.document;
+          } else {
+            const splice = findSplice(document.text.bytes(), strange());
+            document = checkAdvance(document, splice) as JsonDocument;
+            expect(document).to.not.equal(null);
+          }
+        }
+      }),
+      { numRuns: 200, endOnFailure: true },
+    );
+  });
+});
