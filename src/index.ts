@@ -1,4 +1,6 @@
 /** lukhas-context: JSON contexts that many app instances share through Redis. */
+export { DeltaDecoder, type DeltaDecoderOptions } from './core/DeltaDecoder.js';
+export { DeltaEncoder } from './core/DeltaEncoder.js';
 export { ContextError, type ContextErrorDetails, ERROR_CODES, type ErrorCode, isContextError } from './core/errors.js';
 export type { JsonArray, JsonObject, JsonValue } from './core/json.js';
 export type { Patch, PatchOperation } from './core/patch.js';

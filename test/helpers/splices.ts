@@ -12,7 +12,18 @@ export function randomBytes(rng: Rng, length: number): Buffer {
 export const insertedBytes = ({ pieces }: Splice): Buffer =>
   Buffer.concat(pieces.flatMap(({ bytes }: Piece) => (bytes === undefined ? [] : [bytes])));
 
-export const SPLICE_KINDS = ['edits', 'append', 'insert', 'delete', 'move', 'copy', 'truncate', 'shuffle', 'same', 'new'] as const;
+export const SPLICE_KINDS = [
+  'edits',
+  'append',
+  'insert',
+  'delete',
+  'move',
+  'copy',
+  'truncate',
+  'shuffle',
+  'same',
+  'new',
+] as const;
 export type SpliceKind = (typeof SPLICE_KINDS)[number];
 
 /**

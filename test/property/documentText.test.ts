@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
-import { DocumentText, type Rewrite } from '../../src/core/DocumentText.js';
+import { type Chunk, DocumentText, type Rewrite } from '../../src/core/DocumentText.js';
 import { type Splice, SpliceBuilder } from '../../src/core/splice.js';
 import { applySplice } from '../../src/core/spliceFormat.js';
 import { fullPlan, storagePlan, withinPlanLimits } from '../../src/core/storagePlan.js';
@@ -43,7 +43,7 @@ function checkRewrite(text: DocumentText, bytes: Buffer, splice: Splice, { text:
     if (sources === undefined) expect(before.get(chunk.name)).to.equal(chunk);
     else {
       const parts = sources.map((s) =>
-        (s.chunk === null ? inserted : (before.get(s.chunk)?.bytes as Buffer)).subarray(s.from, s.from + s.length),
+        (s.chunk === null ? inserted : (before.get(s.chunk) as Chunk).bytes).subarray(s.from, s.from + s.length),
       );
       expect(Buffer.concat(parts).equals(chunk.bytes), 'sources of a chunk').to.equal(true);
       expect(chunk.sha1).to.equal(sha1Hex(chunk.bytes));
@@ -65,7 +65,8 @@ function checkUntouched(text: DocumentText, next: DocumentText, from: number, to
   });
 }
 
-const start = (rng: Rng): DocumentText => DocumentText.of(randomBytes(rng, rng.pick([0, 100, 20_000, 32_768, 32_769, 60_000, 120_000])));
+const start = (rng: Rng): DocumentText =>
+  DocumentText.of(randomBytes(rng, rng.pick([0, 100, 20_000, 32_768, 32_769, 60_000, 120_000])));
 const step = (rng: Rng, text: DocumentText, kind?: SpliceKind): Splice => randomSplice(rng, text.length, text.starts, ROOM, kind);
 
 describe('DocumentText, for any splices one after the other', () => {
@@ -183,12 +184,6 @@ describe('storagePlan and fullPlan, for any splices one after the other', () => 
       }),
       { numRuns: 200, endOnFailure: true },
     );
-    expect([...forms].sort()).to.deep.equal([
-      'false false',
-      'false true',
-      'true false',
-      'true true',
-      'true true listed again',
-    ]);
+    expect([...forms].sort()).to.deep.equal(['false false', 'false true', 'true false', 'true true', 'true true listed again']);
   });
 });

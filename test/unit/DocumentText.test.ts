@@ -64,7 +64,9 @@ describe('DocumentText.of', () => {
 
   it('writes a checksum with its leading zeros', () => {
     // the CRC-32 of these ends up below 2^24
-    const short = Array.from({ length: 2_000 }, (_, n) => Buffer.from(`${n}`)).filter((bytes) => crc32Hex(bytes).startsWith('00'));
+    const short = Array.from({ length: 2_000 }, (_, n) => Buffer.from(`${n}`)).filter((bytes) =>
+      crc32Hex(bytes).startsWith('00'),
+    );
     expect(short).to.not.have.lengthOf(0);
     for (const bytes of short) expect(DocumentText.of(bytes).crc).to.equal(crc32Hex(bytes));
   });
@@ -79,7 +81,12 @@ describe('DocumentText.stored', () => {
     expect(text.bytes()).to.deep.equal(bytes);
     expect(text.crc).to.equal(crc32Hex(bytes));
     expect(text.starts).to.deep.equal([0, 5_000, 5_100]);
-    expect(text.manifest.split('\n').map((line) => line.split(' ', 2).join(' '))).to.deep.equal(['d7 5000', 'd0 100', 'd12 12000', '']);
+    expect(text.manifest.split('\n').map((line) => line.split(' ', 2).join(' '))).to.deep.equal([
+      'd7 5000',
+      'd0 100',
+      'd12 12000',
+      '',
+    ]);
   });
 
   it('takes one that is whole', () => {
@@ -165,7 +172,9 @@ describe('DocumentText.apply', () => {
   });
 
   it('gives a short rest to the shorter neighbour', () => {
-    const text = DocumentText.stored(['d0', 'd1', 'd2'].map((name, n) => ({ name, bytes: some([12_000, 16_000, 9_000][n] as number, n) })));
+    const text = DocumentText.stored(
+      ['d0', 'd1', 'd2'].map((name, n) => ({ name, bytes: some([12_000, 16_000, 9_000][n] as number, n) })),
+    );
     // 1,999 bytes of d1 stay: less than a quarter of a chunk
     const { text: next } = text.apply(splice(37_000, [0, 13_999], [28_000, 37_000]));
     expect(next.chunks.map(({ name, bytes }) => [name, bytes.length])).to.deep.equal([

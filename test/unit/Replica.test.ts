@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { crc32Hex } from '../../src/core/checksum.js';
 import type { Frame } from '../../src/core/frame.js';
-import { type JsonValue, parseFrozen } from '../../src/core/json.js';
 import { JsonDocument } from '../../src/core/JsonDocument.js';
+import { type JsonValue, parseFrozen } from '../../src/core/json.js';
 import { nextState } from '../../src/replica/nextState.js';
 import { Replica } from '../../src/replica/Replica.js';
 import { absent, type ReplicaState, resetStep } from '../../src/replica/state.js';

@@ -24,7 +24,10 @@ const line = (text: DocumentText, index: number): string => {
 };
 /** Bytes of the list's lines up to before a chunk. */
 const offset = (text: DocumentText, index: number): number =>
-  text.manifest.split('\n').slice(0, index).reduce((sum, { length }) => sum + length + 1, 0);
+  text.manifest
+    .split('\n')
+    .slice(0, index)
+    .reduce((sum, { length }) => sum + length + 1, 0);
 
 describe('storagePlan', () => {
   const text = DocumentText.of(some(40_000));
@@ -33,13 +36,17 @@ describe('storagePlan', () => {
   it('replaces the line of a chunk that was edited', () => {
     const made = rewrite(text, [0, 10_000], Buffer.from('abc'), [10_001, 40_000]);
     expect(storagePlan(text, made, LITERALS)).to.equal(
-      [`@ ${offset(text, 1)} ${offset(text, 2) - offset(text, 1)}`, `${line(made.text, 1)} d1:0:2000 #1:9:3 d1:2001:5999`].join('\n'),
+      [`@ ${offset(text, 1)} ${offset(text, 2) - offset(text, 1)}`, `${line(made.text, 1)} d1:0:2000 #1:9:3 d1:2001:5999`].join(
+        '\n',
+      ),
     );
   });
 
   it('adds a chunk at the end, and at the beginning', () => {
     const after = rewrite(text, [0, 40_000], some(5_000));
-    expect(storagePlan(text, after, { argument: 7, offset: 0 })).to.equal(`@ ${offset(text, 5)} 0\n${line(after.text, 5)} #7:0:5000`);
+    expect(storagePlan(text, after, { argument: 7, offset: 0 })).to.equal(
+      `@ ${offset(text, 5)} 0\n${line(after.text, 5)} #7:0:5000`,
+    );
     const before = rewrite(text, some(5_000), [0, 40_000]);
     expect(storagePlan(text, before, LITERALS)).to.equal(`@ 0 0\n${line(before.text, 0)} #1:9:5000`);
     expect(before.text.chunks.map(({ name }) => name)).to.deep.equal(['d5', 'd0', 'd1', 'd2', 'd3', 'd4']);
@@ -69,7 +76,9 @@ describe('storagePlan', () => {
   it('makes a whole document from chunks, all of which go', () => {
     const made = rewrite(text, [7_990, 8_010]);
     expect(storagePlan(text, made, LITERALS)).to.equal(
-      [`data 20 ${sha1(text.bytes().subarray(7_990, 8_010))} d0:7990:10 d1:0:10`, '- d0', '- d1', '- d2', '- d3', '- d4'].join('\n'),
+      [`data 20 ${sha1(text.bytes().subarray(7_990, 8_010))} d0:7990:10 d1:0:10`, '- d0', '- d1', '- d2', '- d3', '- d4'].join(
+        '\n',
+      ),
     );
   });
 
@@ -99,7 +108,8 @@ describe('withinPlanLimits', () => {
     const text = DocumentText.of(some(640_000));
     const edited = (count: number): Rewrite => {
       const pieces: ([number, number] | Buffer)[] = [];
-      for (let n = 0; n < count; n += 1) pieces.push([n * 8_000, n * 8_000 + 4_000], Buffer.from('x'), [n * 8_000 + 4_000, n * 8_000 + 8_000]);
+      for (let n = 0; n < count; n += 1)
+        pieces.push([n * 8_000, n * 8_000 + 4_000], Buffer.from('x'), [n * 8_000 + 4_000, n * 8_000 + 8_000]);
       return rewrite(text, ...pieces, [count * 8_000, 640_000]);
     };
     // a run of edited chunks that follow each other is cut anew
