@@ -136,10 +136,6 @@ local whole = kind == 'full' and payload == ''
 if whole then
   encoding = '-'
   payload = chunked and '' or data
-  if chunked and in_place then
-    -- the whole document is not here to be published
-    return { 'CHECKSUM', 'payload', #ARGV[2] }
-  end
 end
 -- The log gets what is published, but a whole document now and then so that patches can be replayed from it, and no other whole
 -- document that would fill it: of those it keeps the entry, without the bytes. Of a chunked one a copy of the context stands beside it.
@@ -327,7 +323,8 @@ end
 local parts, texts = 0, {}
 if whole and chunked then
   for name in string.gmatch(built.manifest, '(%S+) %d+ %x+\n') do
-    texts[#texts + 1] = written[name] or redis.call('HGET', context, name)
+    -- one that is missing makes a document without its checksum, which subscribers refuse
+    texts[#texts + 1] = written[name] or redis.call('HGET', context, name) or ''
   end
   parts = #texts
 elseif #payload > INLINE and (protocol == '2' or kind == 'full') then

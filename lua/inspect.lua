@@ -25,26 +25,25 @@ for i = 1, #fields, 2 do
 end
 local wrong = {}
 local data = c.data or ''
-local found = #data
 local form = 'one field'
 -- the SHA-1 of a document in chunks is that of the list of its chunks, each with its own
 local sha = redis.sha1hex(c.chunks or data)
 if c.chunks and not c.data then
-  local chunks = 0
+  local names = {}
   for name, length, sum in string.gmatch(c.chunks, '(d%d+) (%d+) (%x+)\n') do
     local chunk = c[name] or ''
-    chunks = chunks + 1
-    found = found + #chunk
+    names[#names + 1] = chunk
     if tostring(#chunk) ~= length or redis.sha1hex(chunk) ~= sum then wrong[#wrong + 1] = 'chunk ' .. name end
   end
-  form = chunks .. ' chunks'
+  data = table.concat(names)
+  form = #names .. ' chunks'
 elseif not c.data then
   wrong[#wrong + 1] = 'no data field'
 end
-if tostring(found) ~= c.len then wrong[#wrong + 1] = 'length' end
+if tostring(#data) ~= c.len then wrong[#wrong + 1] = 'length' end
 if sha ~= c.sha then wrong[#wrong + 1] = 'sha1' end
 local crc = 'not computed above 4096 bytes in Redis: pipe the data through crc32'
-if found <= 4096 then
+if #data <= 4096 then
   local sum = bit.bnot(0)
   for i = 1, #data do
     sum = bit.bxor(sum, string.byte(data, i))
@@ -58,7 +57,7 @@ end
 local lines = {
   'id        ' .. id,
   'version   ' .. tostring(c.v),
-  'length    ' .. tostring(c.len) .. ' stored, ' .. found .. ' found',
+  'length    ' .. tostring(c.len) .. ' stored, ' .. #data .. ' found',
   'form      ' .. form,
   'sha1      ' .. tostring(c.sha) .. ' stored',
   '          ' .. sha .. ' computed',
