@@ -1,9 +1,8 @@
 /** What a chaos test holds against what the instances say: the log as it was collected, and Redis's raw bytes, read by other means than the store's. */
 import { createHash } from 'node:crypto';
-import { isDeepStrictEqual } from 'node:util';
-import jsonPatch from 'fast-json-patch';
 import type { Redis } from 'ioredis';
 import { portableCrc32 } from '../../src/core/checksum.js';
+import { ReferenceClient } from '../helpers/referenceClient.js';
 import type { Ack, Told } from './instance.js';
 
 /** An entry of a delta log. */
@@ -17,16 +16,16 @@ export interface Entry {
   readonly sha: string;
   readonly length: number;
   readonly op: string;
+  readonly fields: ReadonlyMap<string, Buffer>;
 }
 
 const crcOf = (bytes: Buffer): string => portableCrc32(bytes).toString(16).padStart(8, '0');
 const isRemoval = ({ kind }: Entry): boolean => kind === 'deleted' || kind === 'expired';
 
 function entryOf([id, fields]: [Buffer, Buffer[]]): Entry {
-  const field = (name: string): Buffer => {
-    const at = fields.findIndex((word, index) => index % 2 === 0 && word.toString() === name);
-    return fields[at + 1] ?? Buffer.alloc(0);
-  };
+  const named = new Map<string, Buffer>();
+  for (let at = 0; at + 1 < fields.length; at += 2) named.set(String(fields[at]), fields[at + 1] ?? Buffer.alloc(0));
+  const field = (name: string): Buffer => named.get(name) ?? Buffer.alloc(0);
   const entryId = id.toString();
   return {
     entryId,
@@ -38,6 +37,7 @@ function entryOf([id, fields]: [Buffer, Buffer[]]): Entry {
     sha: field('sha').toString(),
     length: Number(field('len').toString()),
     op: field('op').toString(),
+    fields: named,
   };
 }
 
@@ -244,17 +244,17 @@ export async function storedProblems(
   return { problems, contexts };
 }
 
-/** From the last whole document in the log, by an implementation of JSON Patch that is not ours (it does not keep the order of keys). */
+/** From the last whole document in the log, by an implementation of the protocol that is not ours. */
 function replaysTo(entries: readonly Entry[], data: Buffer): boolean {
   const start = entries.findLastIndex(({ kind, frame }) => kind === 'full' && frame.length > 0);
   // whole documents that are too large for the log leave nothing to replay from
   if (start < 0) return entries.at(-1)?.kind === 'full';
-  const patches = entries.slice(start + 1).filter(({ kind }) => kind === 'patch');
-  const document: unknown = patches.reduce<unknown>(
-    (before, { frame }) => jsonPatch.applyPatch(before, JSON.parse(frame.toString()) as jsonPatch.Operation[]).newDocument,
-    JSON.parse(entries[start]?.frame.toString() ?? 'null'),
-  );
-  return isDeepStrictEqual(document, JSON.parse(data.toString()));
+  const client = new ReferenceClient();
+  entries.slice(start).forEach((entry, index) => {
+    if (index === 0) client.load(entry.version, entry.frame);
+    else client.entry(entry.entryId, entry.fields);
+  });
+  return client.trouble === '' && client.document?.equals(data) === true;
 }
 
 async function allKeys(redis: Redis, prefix: string): Promise<string[]> {
