@@ -135,7 +135,7 @@ export class ContextStore {
         expired,
       },
     );
-    this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter);
+    this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter, logger);
     this.#heartbeat = new Heartbeat(
       { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
       { everyMs: options.heartbeatMs, timeoutMs: options.timeoutMs },

@@ -20,7 +20,7 @@ import { runOnDraft } from './draft.js';
 import { KeyedQueue } from './KeyedQueue.js';
 import type { ResolvedOptions } from './options.js';
 import type { StoreEmitter } from './StoreEmitter.js';
-import type { UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
+import type { Logger, UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
 
 /** 100 years, ms. */
 const MAX_TTL_MS = 100 * 365 * 86_400_000;
@@ -52,13 +52,19 @@ export class ContextWriter {
     replicas: ReplicaSet,
     options: ResolvedOptions,
     emitter: StoreEmitter,
+    logger: Logger,
   ) {
     this.#commands = commands;
     this.#reader = reader;
     this.#replicas = replicas;
     this.#options = options;
     this.#emitter = emitter;
-    this.#encoder = new CommitEncoder(options.delta);
+    this.#encoder = new CommitEncoder(options.delta, (found) =>
+      logger.error(
+        { ...found, namespace: options.namespace },
+        'a delta in shadow would not have given the document: leave delta at shadow, and report it',
+      ),
+    );
   }
 
   get delta(): Readonly<CommitEncoder['counters']> {

@@ -160,7 +160,7 @@ export interface StoreStats {
     /** Bytes of the documents that were spliced (in shadow: would have been), and of what was sent for them. */
     readonly documentBytes: number;
     readonly splicedBytes: number;
-    /** In shadow: splices tried, those that did not give the document, and their bytes. */
+    /** In shadow: deltas tried, those that did not give the document, and the bytes that would have been sent to Redis for them. */
     readonly shadowed: number;
     readonly shadowMismatches: number;
     readonly shadowBytes: number;
