@@ -222,7 +222,15 @@ export class ReplicaSet {
   /** A commit that was to build on the stored bytes found one of their chunks damaged. */
   damaged(id: string, version: number, chunk: string): void {
     this.counters.checksumFailures += 1;
-    this.#hooks.corrupt({ id, version, expected: 'its SHA-1', found: `chunk ${chunk} with another`, bytes: 0, where: 'commit' });
+    this.#hooks.corrupt({
+      id,
+      version,
+      expected: 'its SHA-1',
+      found: `chunk ${chunk} with another`,
+      bytes: 0,
+      offset: null,
+      where: 'commit',
+    });
   }
 
   touched(id: string, version: number, expiresAt: number | null): void {
@@ -380,7 +388,7 @@ export class ReplicaSet {
 
   #bad(replica: Replica, version: number, expected: string, found: string, bytes: number): void {
     this.counters.checksumFailures += 1;
-    this.#hooks.corrupt({ id: replica.id, version, expected, found, bytes, where: 'frame' });
+    this.#hooks.corrupt({ id: replica.id, version, expected, found, bytes, offset: null, where: 'frame' });
   }
 
   /** A read found it gone while the replica still has it: asked again if no frame says so in time. */

@@ -1,6 +1,6 @@
 /** From entries of the delta log to the steps between two versions. */
 import { decompress, type Encoding } from '../core/compression.js';
-import { MAX_FRAME_BYTES } from '../core/frame.js';
+import { type FrameKind, MAX_FRAME_BYTES } from '../core/frame.js';
 import { composeSplices } from '../core/spliceCompose.js';
 import { readSplice, writeSplice } from '../core/spliceFormat.js';
 import type { LogEntry } from '../redis/logEntries.js';
@@ -8,7 +8,7 @@ import { nextState, type Stepped, type StepSource } from './nextState.js';
 import { absent, type ChangeStep, type ReplicaState, resetStep } from './state.js';
 
 const sourceOf = (entry: LogEntry): StepSource => ({
-  kind: entry.kind,
+  kind: entry.kind as FrameKind,
   version: entry.version,
   crc: entry.crc,
   baseCrc: entry.baseCrc,
@@ -42,7 +42,7 @@ export function replay(
   const steps: Stepped[] = [];
   for (const [index, entry] of entries.entries()) {
     const follows = entry.kind === 'expired' ? entry.version === state.version : entry.version === state.version + 1;
-    const next = follows && !withoutBytes(entry) ? nextState(state, sourceOf(entry)) : 'gap';
+    const next = follows && entry.sound && !withoutBytes(entry) ? nextState(state, sourceOf(entry)) : 'gap';
     if (typeof next === 'string' || !('step' in next)) return { steps, rest: entries.slice(index) };
     state = next.state;
     steps.push(next);
@@ -71,9 +71,9 @@ export function squash(from: ReplicaState, entries: readonly LogEntry[]): Return
 /** Whether entries are splices, each on the result of the one before, the first on `from`. */
 export const followsInOrder = (from: Pick<ReplicaState, 'version' | 'crc'>, entries: readonly LogEntry[]): boolean =>
   entries.length > 0 &&
-  entries.every(({ kind, version, baseCrc }, index) => {
+  entries.every(({ kind, version, baseCrc, sound }, index) => {
     const before = entries[index - 1] ?? from;
-    return kind === 'splice' && version === before.version + 1 && baseCrc === before.crc;
+    return sound && kind === 'splice' && version === before.version + 1 && baseCrc === before.crc;
   });
 
 /**
@@ -111,7 +111,7 @@ export function stateAt(
   checkpoints: readonly ReplicaState[] = [],
 ): ReplicaState | null {
   const upTo = entries.filter((entry) => entry.version <= version);
-  const start = upTo.findLastIndex((entry) => !isDelta(entry) && !withoutBytes(entry));
+  const start = upTo.findLastIndex((entry) => entry.sound && !isDelta(entry) && !withoutBytes(entry));
   const first = upTo[start];
   const checkpoint = checkpoints
     .filter((state) => state.version <= version && state.version >= (first?.version ?? 0))
