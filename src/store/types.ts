@@ -166,6 +166,19 @@ export interface StoreStats {
     readonly shadowBytes: number;
     /** Splices that Redis refused because it had other bytes; the document was sent then. */
     readonly baseMismatches: number;
+    /** Several versions in one. */
+    readonly squash: {
+      /** Of `frameSince`: questions from who was not at the present, and frames made for them; the others were there already. */
+      readonly asked: number;
+      readonly made: number;
+      /** What was made: splices over all versions between, whole documents, and removals. */
+      readonly spliced: number;
+      readonly full: number;
+      readonly removed: number;
+      /** Of replicas: versions that were caught up by the log, and the steps in which they were. */
+      readonly caughtUp: number;
+      readonly steps: number;
+    };
   };
   readonly commits: number;
   readonly conflicts: number;
@@ -192,7 +205,7 @@ export interface StoreEvents {
     readonly expected: string;
     readonly found: string;
     readonly bytes: number;
-    readonly where: 'read' | 'frame' | 'log' | 'verify' | 'commit';
+    readonly where: 'read' | 'frame' | 'log' | 'verify' | 'commit' | 'replica';
   };
   'context:resync': {
     readonly id: string;
