@@ -84,7 +84,10 @@ export class ContextReader {
     const state = await this.read(id, deadline);
     if (state !== null) return state;
     const [last] = await this.#commands.logTail(id, 1, deadline);
-    return absent(last?.version ?? 0);
+    const told = last?.kind === 'deleted' || last?.kind === 'expired';
+    // nobody has logged that it went: it has expired and is still to be taken out, or its log is gone as well
+    const at = told ? last.at : Math.ceil(this.#commands.connection.clock.latest(performance.now()));
+    return { ...absent(last?.version ?? 0), at: Number.isFinite(at) ? at : 0 };
   }
 
   /** Several in one round trip, in the order of the ids. @throws ContextError `CORRUPT` for the first that is */

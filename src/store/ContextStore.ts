@@ -345,7 +345,8 @@ export class ContextStore {
   /**
    * One frame of protocol 2 (docs/DELTA_PROTOCOL.md) that leads from a version somebody has to the present one, for who carries changes on
    * to others: several versions in one splice where that is smaller than the document, else the document, compressed where that pays.
-   * It is made once for all who have the same version. Null where `known` is the present; `version` 0 and checksum '' are nothing.
+   * It is made once for all who have the same version. Null where `known` is the present; `version` 0 and checksum '' are nothing. A frame
+   * whose version is not above `known.version` (other than `expired`) says to start over with it: versions were lost, or have begun anew.
    *
    * @throws ContextError as {@link get}
    */
@@ -447,8 +448,13 @@ export class ContextStore {
       shards,
       replicas: { ...this.#replicas.size, hits, misses },
       frames: { splice: spliceFrames, patch: patchFrames, full: fullFrames, bytes: frameBytes, documentBytes },
-      delta: { mode: this.#options.delta, protocol: this.#commands.protocol, ...this.#writer.delta },
       integrity: { ...this.#integrity.counters, checkpoints: { ...this.#integrity.checkpointer.counters } },
+      delta: {
+        mode: this.#options.delta,
+        protocol: this.#commands.protocol,
+        ...this.#writer.delta,
+        squash: this.#replicas.squashCounters,
+      },
       ...this.#writer.counters,
       resyncs,
       checksumFailures,

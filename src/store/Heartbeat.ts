@@ -1,6 +1,6 @@
 /**
- * What a store does by the clock: ask whether the subscription connection still answers, compare every replica with Redis, and take
- * expired contexts out of it. A round that fails (no connection) is followed by the next.
+ * What a store does by the clock: ask whether the subscription connection still answers, compare every replica with Redis, check the value
+ * of one of them, and take expired contexts out of it. A round that fails (no connection) is followed by the next.
  */
 import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
@@ -51,6 +51,7 @@ export class Heartbeat {
       await commands.connection.syncClock(this.#deadline());
       if (subscriptions.up) await replicas.verifyAll('heartbeat');
     });
+    this.#repeat(() => replicas.checkOne());
     this.#repeat(() => this.#expire());
     // somebody upgrades the namespace once: whoever still writes the older protocol looks for that
     this.#repeat(async () => {

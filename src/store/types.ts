@@ -209,6 +209,19 @@ export interface StoreStats {
     readonly shadowBytes: number;
     /** Splices that Redis refused because it had other bytes; the document was sent then. */
     readonly baseMismatches: number;
+    /** Several versions in one. */
+    readonly squash: {
+      /** Of `frameSince`: questions from who was not at the present, and frames made for them; the others were there already. */
+      readonly asked: number;
+      readonly made: number;
+      /** What was made: splices over all versions between, whole documents, and removals. */
+      readonly spliced: number;
+      readonly full: number;
+      readonly removed: number;
+      /** Of replicas: versions that were caught up by the log, and the steps in which they were. */
+      readonly caughtUp: number;
+      readonly steps: number;
+    };
   };
   /** Damage that this instance found, and what became of it; checkpoints it has made. */
   readonly integrity: {
