@@ -43,7 +43,7 @@ end
 local now = clock_ms()
 local version = tonumber(v)
 redis.call('RENAME', context, aside)
-redis.call('HSET', aside, 'why', why, 'when', now, 'by', by)
+redis.call('HSET', aside, 'why', why, 'when', now, 'who', by)
 redis.call('PERSIST', aside)
 redis.call('HSET', context, 'v', version, 'at', now, 'by', by, 'q', why)
 redis.call('ZREM', exp_index, id)

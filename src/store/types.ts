@@ -117,7 +117,7 @@ export interface VerifyResult {
   readonly chunks: number;
   /** One entry a check: what is stored, what was computed. */
   readonly checks: readonly {
-    readonly name: 'length' | 'sha1' | 'crc32' | 'seal' | 'json' | 'log' | 'checkpoint';
+    readonly name: 'length' | 'sha1' | 'crc32' | 'seal' | 'json' | 'log' | 'checkpoint' | 'quarantine';
     readonly ok: boolean;
     readonly stored: string;
     readonly computed: string;
