@@ -12,6 +12,7 @@ import type { DocumentText } from './DocumentText.js';
 import {
   copyKnown,
   deepFreeze,
+  isContainer,
   type JsonArray,
   type JsonObject,
   type JsonValue,
@@ -115,7 +116,7 @@ export function advanceValue(value: JsonValue, node: IndexNode, edits: readonly 
   // what several splices together may come to: nothing
   if (edits.length === 0) return { value, indexed: { bytes: node.bytes, node } };
   try {
-    return new Advance(edits, text).container(value, node, 0, 0, edits.length);
+    return new Advance(edits, text).container(value, node, 0, 0, edits.length, MAX_DEPTH);
   } catch (error) {
     // what is nested deeper than the stack has no index
     if (error instanceof RangeError) return null;
@@ -156,16 +157,19 @@ class Advance {
     this.#grown = grown;
   }
 
-  /** @param at - where its text stands in the old one; the edits are those that touch it */
-  container(value: JsonValue, node: IndexNode, at: number, firstEdit: number, endEdit: number): Advanced | null {
+  /**
+   * @param at - where its text stands in the old one; the edits are those that touch it
+   * @param levels - containers that may be inside one another from here on, this one included
+   */
+  container(value: JsonValue, node: IndexNode, at: number, firstEdit: number, endEdit: number, levels: number): Advanced | null {
     const first = this.#edits[firstEdit] as Edit;
     const last = this.#edits[endEdit - 1] as Edit;
     if (first.from <= at || last.to >= at + node.bytes) return null;
     const layout = layoutOf(node);
     const runs = this.#runs(layout, at, firstEdit, endEdit);
     return Array.isArray(value)
-      ? this.#array(value, node, layout, at, runs)
-      : this.#object(value as JsonObject, node, layout, at, runs);
+      ? this.#array(value, node, layout, at, runs, levels)
+      : this.#object(value as JsonObject, node, layout, at, runs, levels);
   }
 
   /** The children that each edit touches; runs that touch the same ones are one. */
@@ -187,9 +191,9 @@ class Advance {
   }
 
   /** One child that an edit lies inside of, as deep as it goes. */
-  #inside(value: JsonValue | undefined, node: IndexNode | undefined, at: number, run: Run): Advanced | null {
+  #inside(value: JsonValue | undefined, node: IndexNode | undefined, at: number, run: Run, levels: number): Advanced | null {
     if (node === undefined || value === undefined || run.end !== run.first + 1) return null;
-    return this.container(value, node, at, run.firstEdit, run.endEdit);
+    return this.container(value, node, at, run.firstEdit, run.endEdit, levels - 1);
   }
 
   /** The new text of a run; null where it is not UTF-8: its characters would be others than its bytes. */
@@ -201,17 +205,24 @@ class Advance {
     return isUtf8(bytes) ? bytes.toString() : null;
   }
 
-  #array(value: JsonArray, node: IndexNode, layout: ChildLayout, at: number, runs: readonly Run[]): Advanced | null {
+  #array(
+    value: JsonArray,
+    node: IndexNode,
+    layout: ChildLayout,
+    at: number,
+    runs: readonly Run[],
+    levels: number,
+  ): Advanced | null {
     const parts: Part[] = [];
     for (const run of runs) {
       const { first, end } = run;
       const child = node.nodes[first];
-      const inner = child === undefined ? null : this.#inside(value[first], child, at + layout.start(first), run);
+      const inner = child === undefined ? null : this.#inside(value[first], child, at + layout.start(first), run, levels);
       if (inner !== null) {
         parts.push(partOf(first, end, [], [inner.value], [inner.indexed], 0));
         continue;
       }
-      const parsed = parseExactly('[', this.#textOf(layout, at, run), ']') as JsonArray | null;
+      const parsed = parseExactly('[', this.#textOf(layout, at, run), ']', levels) as JsonArray | null;
       if (parsed === null || (parsed.length === 0 && end - first < layout.count)) return null;
       const same = parsed.length === end - first;
       const shared = same ? parsed.map((element, index) => sharing(value[first + index], element)) : parsed;
@@ -220,7 +231,14 @@ class Advance {
     return { value: Object.freeze(replaceElements(value, parts)), indexed: indexWith(node, null, layout, parts) };
   }
 
-  #object(value: JsonObject, node: IndexNode, layout: ChildLayout, at: number, runs: readonly Run[]): Advanced | null {
+  #object(
+    value: JsonObject,
+    node: IndexNode,
+    layout: ChildLayout,
+    at: number,
+    runs: readonly Run[],
+    levels: number,
+  ): Advanced | null {
     const keys = node.keys as readonly string[];
     const parts: Part[] = [];
     for (const run of runs) {
@@ -228,12 +246,12 @@ class Advance {
       const key = keys[first] as string;
       const child = node.nodes[first];
       const head = child === undefined ? 0 : keyBytes(key);
-      const inner = child === undefined ? null : this.#inside(value[key], child, at + layout.start(first) + head, run);
+      const inner = child === undefined ? null : this.#inside(value[key], child, at + layout.start(first) + head, run, levels);
       if (inner !== null) {
         parts.push(partOf(first, end, [key], [inner.value], [inner.indexed], head));
         continue;
       }
-      const parsed = parseExactly('{', this.#textOf(layout, at, run), '}') as JsonObject | null;
+      const parsed = parseExactly('{', this.#textOf(layout, at, run), '}', levels) as JsonObject | null;
       if (parsed === null) return null;
       const found = Object.keys(parsed);
       if (found.length === 0 && end - first < layout.count) return null;
@@ -359,17 +377,32 @@ function nodesWith(old: readonly (IndexNode | undefined)[], parts: readonly Part
   return nodes;
 }
 
-/** A container, frozen, whose text is exactly this; null where it is no JSON, or where `JSON.stringify` would write it otherwise. */
-function parseExactly(open: string, children: string | null, close: string): JsonArray | JsonObject | null {
+/**
+ * A container, frozen, whose text is exactly this; null where it is no JSON, where `JSON.stringify` would write it otherwise, or where it
+ * has more levels: whether such a document is taken at all is decided where all of it is parsed.
+ */
+function parseExactly(open: string, children: string | null, close: string, levels: number): JsonArray | JsonObject | null {
   if (children === null) return null;
   const text = open + children + close;
   try {
     const value = JSON.parse(text) as JsonArray | JsonObject;
+    if (text.length > 2 * levels && isDeeper(value, levels)) return null;
     if (JSON.stringify(value) !== text) return null;
     return deepFreeze(value) as JsonArray | JsonObject;
   } catch {
     return null;
   }
+}
+
+function isDeeper(root: JsonArray | JsonObject, levels: number): boolean {
+  let level: (JsonArray | JsonObject)[] = [root];
+  for (let depth = 1; level.length > 0; depth += 1) {
+    if (depth > levels) return true;
+    const next: (JsonArray | JsonObject)[] = [];
+    for (const container of level) for (const child of Object.values(container)) if (isContainer(child)) next.push(child);
+    level = next;
+  }
+  return false;
 }
 
 /** A frozen value with the parts of the old one that it repeats place by place. */
