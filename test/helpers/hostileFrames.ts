@@ -8,7 +8,7 @@ import { DocumentText } from '../../src/core/DocumentText.js';
 import { isContextError } from '../../src/core/errors.js';
 import { FrameReader, frameHeader2, type ReceivedFrame } from '../../src/core/frame.js';
 import { JsonDocument } from '../../src/core/JsonDocument.js';
-import { isContainer, type JsonValue } from '../../src/core/json.js';
+import { isContainer, type JsonValue, parseFrozen } from '../../src/core/json.js';
 import { applyPatch, type Patch } from '../../src/core/patch.js';
 import { applySplice, readSplice, writeSplice } from '../../src/core/spliceFormat.js';
 import { type FrameOutcome, Replica } from '../../src/replica/Replica.js';
@@ -291,6 +291,9 @@ export function readHostileFrame(rng: Rng, target: Target): HostileOutcome {
       throw new Error('it was applied, and made another document than it says');
     if (Object.getPrototypeOf({ polluted: 0 }) !== Object.prototype || 'polluted' in {})
       throw new Error('a prototype was changed');
+    // whoever reads it for the first time must come to the same, or to the same refusal
+    if (JSON.stringify(parseFrozen(makes.toString())) !== JSON.stringify(state.value))
+      throw new Error('it was applied, and gave another value than its text');
     target.bytes = makes;
   } else if (outcome !== 'corrupt' && outcome !== 'gap') throw new Error(`its outcome was ${outcome}`);
   else if (replica.state !== before) throw new Error('it was not applied, and changed the state');
