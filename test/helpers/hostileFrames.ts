@@ -246,11 +246,11 @@ function hostileFrame(
   const parts = rng.chance(0.1) && packed.length > 2 ? rng.int(1, 3) : 0;
   const target = payload.makes;
   // most tell the truth about what they make; the others are found by it
-  const honest = !rng.chance(0.1);
-  const length = target === null ? rng.pick([bytes.length, 0, 16_777_216]) : honest ? target.length : target.length + 1;
+  const lie = rng.chance(0.9) ? null : rng.pick(['crc', 'length'] as const);
+  const length = target === null ? rng.pick([bytes.length, 0, 16_777_216]) : target.length + (lie === 'length' ? 1 : 0);
   const header = frameHeader2({
     ...{ kind: payload.kind, encoding, parts, version: version + 1, at: 0, expiresAt: null, operation: '-', by: 'mallory' },
-    ...{ crc: target === null ? 'deadbeef' : crc32Hex(target), length, baseVersion: version, baseCrc: crc },
+    ...{ crc: target === null || lie === 'crc' ? 'deadbeef' : crc32Hex(target), length, baseVersion: version, baseCrc: crc },
   });
   const cut = Math.ceil(packed.length / Math.max(1, parts));
   const messages =
@@ -260,7 +260,7 @@ function hostileFrame(
           Buffer.from(header, 'latin1'),
           ...Array.from({ length: parts }, (_, part) => packed.subarray(part * cut, (part + 1) * cut)),
         ];
-  return { messages, makes: honest ? target : null };
+  return { messages, makes: lie === null ? target : null };
 }
 
 export type HostileOutcome = FrameOutcome | 'refused' | 'incomplete';
