@@ -124,7 +124,7 @@ function updates({ url, quick }: Setting, { label, delta, patches, aimed, shape 
 }
 
 async function measure(ask: Ask, quick: boolean, label: string, work: Work): Promise<Row> {
-  const ms = quick ? 2_000 : 8_000;
+  const ms = quick ? 2_000 : 6_000;
   // in a process that has run for a while the code is compiled
   await paced(0, quick ? 200 : 1_000, work);
   const idle = await usedDuring(ask, () => new Promise((resolve) => setTimeout(resolve, ms)));

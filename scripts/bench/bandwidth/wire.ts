@@ -56,7 +56,7 @@ export async function wire({ url, quick }: Setting): Promise<Table[]> {
       drafts.push(row(sequence, count, await replay(sequence, 'draft'), LEAST_PATTERN));
       sets.push(row(sequence, count, await replay(sequence, 'set'), LEAST_PATTERN));
     }
-    for (const sequence of shapes(quick ? 2 : 6)) {
+    for (const sequence of shapes(quick ? 2 : 12)) {
       const count = sequence.texts.length - 1;
       replays += 1;
       const on = await pairs.on.replay(`context-${replays}`, sequence, 'draft');
