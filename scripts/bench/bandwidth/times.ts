@@ -186,7 +186,7 @@ async function growthTimes(runs: number): Promise<Table> {
     'the same block of 100 again and again': (n) => {
       const block = random(100);
       const pairs = Array.from({ length: Math.floor(n / 120) }, () => Buffer.concat([block, random(20)]));
-      return [Buffer.concat(pairs), Buffer.concat(pairs.map((pair) => Buffer.concat([pair.subarray(40), pair.subarray(0, 40)])))];
+      return [Buffer.concat(pairs), Buffer.concat(pairs.reverse())];
     },
     'numbers in another order': (n) => {
       const numbers = Array.from({ length: Math.floor(n / 6) }, () => rng.int(10_000, 99_999));
