@@ -266,24 +266,31 @@ function hostileFrame(
 export type HostileOutcome = FrameOutcome | 'refused' | 'incomplete';
 
 /**
- * Lets the target read one hostile frame. `refused`: by the reader, as it says, before the replica was asked.
+ * Lets the target read one hostile frame, and says what came of it in how many milliseconds. `refused`: by the reader, as it says, before
+ * the replica was asked.
  *
  * @throws Error where anything else comes of it than a replica is allowed to make of a frame
  */
-export function readHostileFrame(rng: Rng, target: Target): HostileOutcome {
+export function readHostileFrame(rng: Rng, target: Target): { readonly outcome: HostileOutcome; readonly ms: number } {
   const { messages, makes } = hostileFrame(rng, target);
   const { replica } = target;
   const before = replica.state;
   let frame: ReceivedFrame | null = null;
+  const begun = performance.now();
+  const after = (outcome: HostileOutcome): { outcome: HostileOutcome; ms: number } => ({
+    outcome,
+    ms: performance.now() - begun,
+  });
   const reader = new FrameReader();
   try {
     for (const message of messages) frame = reader.read(message);
   } catch (error) {
     if (!isContextError(error) || error.code !== 'BAD_FRAME') throw error;
-    return 'refused';
+    return after('refused');
   }
-  if (frame === null) return 'incomplete';
-  const outcome = replica.apply(frame);
+  if (frame === null) return after('incomplete');
+  const read = after(replica.apply(frame));
+  const { outcome } = read;
   if (outcome === 'applied') {
     const { state } = replica;
     if (makes === null) throw new Error('it was applied, and lies about what it makes');
@@ -297,5 +304,5 @@ export function readHostileFrame(rng: Rng, target: Target): HostileOutcome {
     target.bytes = makes;
   } else if (outcome !== 'corrupt' && outcome !== 'gap') throw new Error(`its outcome was ${outcome}`);
   else if (replica.state !== before) throw new Error('it was not applied, and changed the state');
-  return outcome;
+  return read;
 }

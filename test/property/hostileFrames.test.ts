@@ -46,7 +46,7 @@ describe('Replica, for frames that a hostile writer makes', function () {
       const hostile = target(rng);
       for (let frame = 1; frame <= FRAMES; frame += 1) {
         try {
-          const outcome = readHostileFrame(rng, hostile);
+          const { outcome } = readHostileFrame(rng, hostile);
           outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
         } catch (error) {
           throw new Error(`frame ${frame} of seed ${seed}: ${String(error)}`, { cause: error });
