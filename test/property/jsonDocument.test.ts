@@ -31,6 +31,7 @@ import {
   strangeText,
 } from '../helpers/jsonEdits.js';
 import { type Rng, seededRng } from '../helpers/random.js';
+import { insertedBytes } from '../helpers/splices.js';
 
 const utf8 = (value: JsonValue): Buffer => Buffer.from(JSON.stringify(value));
 
@@ -186,6 +187,9 @@ const parses = (bytes: Buffer): boolean => {
   }
 };
 
+/** Of a larger one the pieces may have been found in the bytes: they go across elements, and what they go across is parsed. */
+const isSmall = (splice: Splice): boolean => insertedBytes(splice).length <= Math.max(256, splice.baseLength >> 6);
+
 /** Fails where a container that stays in its place in one pair of values is another one in the second pair. */
 function expectShared(a: JsonValue, b: JsonValue, c: JsonValue, d: JsonValue): void {
   if (!isContainer(a) || !isContainer(b)) return;
@@ -299,7 +303,7 @@ describe('JsonDocument, with wide containers and all that the store runs', funct
           const { document } = stepped.state;
           checkDocument(document as JsonDocument, value, expected);
           expect(stepped.state.value).to.equal(document?.value);
-          expectShared(before, value, state.value as JsonValue, stepped.state.value as JsonValue);
+          if (isSmall(derived.splice)) expectShared(before, value, state.value as JsonValue, stepped.state.value as JsonValue);
           // the state before it is as it was
           expect(JSON.stringify(state.value) === JSON.stringify(before), 'the value before').to.equal(true);
           if (rng.chance(0.2)) checkAdvance(writer, disguised(rng, bytes, derived.splice));
@@ -345,7 +349,7 @@ describe('JsonDocument, for any edits one after the other', function () {
           const splice = travelled(derived.splice);
           const read = reader.advance(splice, crc32Hex(expected)).document;
           checkDocument(read, value, expected);
-          expectShared(writer.value, value, reader.value, read.value);
+          if (isSmall(splice)) expectShared(writer.value, value, reader.value, read.value);
           missed = missed === null ? splice : together(missed, splice);
           if (missed === null) late = read;
           else if (rng.chance(0.3)) {
