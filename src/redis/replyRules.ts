@@ -1,0 +1,94 @@
+/** Whether a reply can be the answer to the command that is to get it. */
+import { type ReplyScanner, TYPE } from './ReplyScanner.js';
+
+/** What ioredis keeps of a command that waits for its reply. */
+export interface AskedCommand {
+  readonly name: string;
+  readonly args: readonly unknown[];
+}
+
+type Rule = (reply: ReplyScanner, args: readonly unknown[], resp3: boolean) => boolean;
+
+const isArray: Rule = ({ type, count }) => type === TYPE.array && count >= 0;
+const isText: Rule = ({ type }) => type === TYPE.bulk || type === TYPE.verbatim;
+const isInteger: Rule = ({ type }) => type === TYPE.integer;
+const isPair: Rule = ({ type, count }) => type === TYPE.array && count === 2;
+/** One answer for each argument after the key. */
+const isRow: Rule = ({ type, count }, args) => type === TYPE.array && count === args.length - 1;
+
+/** By command, as ioredis names it. All that a store asks often answers an array: what comes loose from one fits none of these. */
+const RULES: Readonly<Record<string, Rule>> = {
+  evalsha: isArray,
+  evalsha_ro: isArray,
+  hmget: isRow,
+  zmscore: isRow,
+  hgetall: ({ type, count }, _, resp3) => (resp3 ? type === TYPE.map : type === TYPE.array && count >= 0 && count % 2 === 0),
+  xrange: isArray,
+  xrevrange: isArray,
+  scan: isPair,
+  zscan: isPair,
+  time: isPair,
+  hset: isInteger,
+  hsetnx: isInteger,
+  hget: ({ type }) => type === TYPE.bulk || type === TYPE.null,
+  memory: ({ type, count }) => type === TYPE.integer || type === TYPE.null || (type === TYPE.bulk && count < 0),
+  ping: ({ type, text, first }) => (type === TYPE.string ? text === 'PONG' : type === TYPE.array && first === 'pong'),
+  info: isText,
+  script: isText,
+  hello: ({ type }) => type === TYPE.map,
+};
+
+const KIND = /^[ps]?message$/;
+const CONFIRMATION = /^[ps]?(un)?subscribe$/;
+
+/** What a Redis that took in what was sent never answers to it: the request was damaged, or pieces of one were taken for others. */
+function damagedRequest(text: string, { name }: AskedCommand): boolean {
+  const unknown = /^ERR unknown command '([^']*)'/.exec(text);
+  if (unknown !== null) return unknown[1]?.toLowerCase() !== name.toLowerCase();
+  return /^ERR (Protocol error|wrong number of arguments)/.test(text);
+}
+
+/** Follows the replies of one connection: a SUBSCRIBE has one for each channel. */
+export class ReplyRules {
+  #subscribing: AskedCommand | null = null;
+  #confirmed = 0;
+
+  /** What shows that the reply is not for `asked`, or null. `asked`: the oldest command without a reply. */
+  damage(reply: ReplyScanner, asked: AskedCommand | undefined, protocol: { resp3: boolean; subscriber: boolean }): string | null {
+    const { resp3, subscriber } = protocol;
+    const { type, first } = reply;
+    if (type === TYPE.push) return this.#message(reply, asked);
+    const isError = type === TYPE.error || type === TYPE.bulkError;
+    if (!resp3 && !isError && (subscriber || asked?.name === 'subscribe') && asked?.name !== 'quit') {
+      // in RESP2 a message is an array, and so is a pong among them
+      if (first === 'pong' && asked?.name === 'ping') return null;
+      return type === TYPE.array ? this.#message(reply, asked) : 'a message without parts';
+    }
+    if (asked === undefined) return 'a reply to nothing that was asked';
+    if (isError) {
+      if (!damagedRequest(reply.text, asked)) return null;
+      return `the request was damaged on its way, Redis says ${JSON.stringify(reply.text.slice(0, 100))}`;
+    }
+    const name = asked.name.toLowerCase();
+    if (CONFIRMATION.test(name)) return `a reply to ${name} that confirms nothing`;
+    const rule = RULES[name];
+    return rule === undefined || rule(reply, asked.args, resp3) ? null : `a reply that cannot be one to ${name}`;
+  }
+
+  /** `message` with channel and bytes, or the confirmation of the channel that is next in the oldest command. */
+  #message({ count, first, second }: ReplyScanner, asked: AskedCommand | undefined): string | null {
+    if (first === null) return 'a message without a kind';
+    if (KIND.test(first))
+      return count === (first === 'pmessage' ? 4 : 3) && second !== null ? null : 'a message without its parts';
+    if (!CONFIRMATION.test(first)) return 'a message of an unknown kind';
+    if (count !== 3 || asked?.name.toLowerCase() !== first) return 'a confirmation of what was not asked';
+    if (asked.args.length === 0) return null;
+    if (this.#subscribing !== asked) {
+      this.#subscribing = asked;
+      this.#confirmed = 0;
+    }
+    const channel = asked.args[this.#confirmed];
+    this.#confirmed += 1;
+    return String(channel) === second ? null : 'a confirmation of another channel than was asked for';
+  }
+}
