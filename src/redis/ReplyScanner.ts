@@ -49,6 +49,8 @@ export class ReplyScanner {
   type = 0;
   /** Parts of an array, a map (keys and values) or a message; -1 for a null array or null string. */
   count = 0;
+  /** Whether all parts of an array are arrays of two. */
+  pairs = true;
   /** What a simple string, an error or a number says. */
   text = '';
   /** The first two parts of a message, or of an array where `keepArrays` is set; null where they are no strings. */
@@ -110,10 +112,11 @@ export class ReplyScanner {
     if (this.#depth === 0) {
       this.type = type;
       this.count = 0;
+      this.pairs = true;
       this.text = '';
       this.first = null;
       this.second = null;
-    }
+    } else if (this.#depth === 1 && type !== TYPE.array) this.pairs = false;
     switch (type) {
       case TYPE.bulk:
       case TYPE.verbatim:
@@ -215,6 +218,7 @@ export class ReplyScanner {
 
   #open(parts: number): void {
     if (this.#depth === 0) this.count = parts;
+    else if (this.#depth === 1 && parts !== 2) this.pairs = false;
     if (parts <= 0) {
       this.#partEnded();
       return;

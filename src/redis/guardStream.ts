@@ -1,7 +1,7 @@
 /**
- * Puts a check between a connection's stream and the parser of ioredis, which gets whole replies that are framed rightly and can be
- * answers to what was asked, one by one, and nothing else. What it would do with others: end the process (it throws in a tick of its
- * own), turn round for ever, or hand replies to other commands.
+ * Puts a check between a connection's stream and the parser of ioredis, which gets only what is framed rightly and can answer what was
+ * asked. What it would do with the rest: end the process (it throws in a tick of its own), turn round for ever, or hand replies to other
+ * commands. Nothing is passed on of what comes together with damage: it often shows a reply later, by what is left over of the damaged one.
  */
 import type { Redis } from 'ioredis';
 import { ReplyScanner } from './ReplyScanner.js';
@@ -11,11 +11,10 @@ import { type AskedCommand, ReplyRules } from './replyRules.js';
 interface Inside {
   readonly stream?: GuardedStream;
   readonly condition?: { readonly protocol?: number; readonly subscriber?: unknown };
-  readonly commandQueue: { peekFront(): { readonly command: AskedCommand } | undefined };
+  readonly commandQueue: { peekAt(index: number): { readonly command: AskedCommand } | undefined };
 }
 
 interface GuardedStream {
-  readonly destroyed: boolean;
   listeners(event: 'data'): ((chunk: Buffer) => void)[];
   removeAllListeners(event: 'data'): void;
   on(event: 'data', listener: (chunk: Buffer) => void): void;
@@ -42,26 +41,22 @@ export function guardStream(client: Redis, damaged: (what: string) => void): Str
   let carry: Buffer | null = null;
   let over = false;
 
-  const pass = (bytes: Buffer): void => {
-    for (const parser of parsers) parser.call(stream, bytes);
-  };
-  const checked = (bytes: Buffer): void => {
-    const { condition } = inside;
+  /** Goes through all that has come; what it answers is right so far, up to the end of a reply or to a place inside of one. */
+  const checked = (bytes: Buffer): number => {
+    const { condition, commandQueue } = inside;
     const resp3 = condition?.protocol === 3;
+    const subscriber = Boolean(condition?.subscriber);
     scanner.keepArrays = !resp3;
-    for (let from = 0; from < bytes.length && !stream.destroyed; ) {
+    let replies = 0;
+    let answered = 0;
+    for (let from = 0; ; ) {
       const end = scanner.scan(bytes, from);
-      if (scanner.complete) {
-        const asked = inside.commandQueue.peekFront()?.command;
-        const wrong = rules.damage(scanner, asked, { resp3, subscriber: Boolean(condition?.subscriber) });
-        if (wrong !== null) throw new Error(wrong);
-        guard.replies += 1;
-      }
-      if (end > from) pass(from === 0 && end === bytes.length ? bytes : bytes.subarray(from, end));
       if (!scanner.complete) {
-        if (end < bytes.length) carry = bytes.subarray(end);
-        return;
+        guard.replies += replies;
+        return end;
       }
+      replies += 1;
+      if (rules.answers(scanner, commandQueue.peekAt(answered)?.command, { resp3, subscriber })) answered += 1;
       from = end;
     }
   };
@@ -72,7 +67,9 @@ export function guardStream(client: Redis, damaged: (what: string) => void): Str
     const bytes = carry === null ? chunk : Buffer.concat([carry, chunk]);
     carry = null;
     try {
-      checked(bytes);
+      const end = checked(bytes);
+      if (end < bytes.length) carry = bytes.subarray(end);
+      if (end > 0) for (const parser of parsers) parser.call(stream, end < bytes.length ? bytes.subarray(0, end) : bytes);
     } catch (error) {
       over = true;
       damaged(error instanceof Error ? error.message : String(error));

@@ -1,5 +1,5 @@
 /** Whether a reply can be the answer to the command that is to get it. */
-import { type ReplyScanner, TYPE } from './ReplyScanner.js';
+import { type ReplyScanner, TYPE, WireDamage } from './ReplyScanner.js';
 
 /** What ioredis keeps of a command that waits for its reply. */
 export interface AskedCommand {
@@ -13,6 +13,8 @@ const isArray: Rule = ({ type, count }) => type === TYPE.array && count >= 0;
 const isText: Rule = ({ type }) => type === TYPE.bulk || type === TYPE.verbatim;
 const isInteger: Rule = ({ type }) => type === TYPE.integer;
 const isPair: Rule = ({ type, count }) => type === TYPE.array && count === 2;
+/** Each has an identifier and fields. */
+const isEntries: Rule = ({ type, count, pairs }) => type === TYPE.array && count >= 0 && pairs;
 /** One answer for each argument after the key. */
 const isRow: Rule = ({ type, count }, args) => type === TYPE.array && count === args.length - 1;
 
@@ -23,8 +25,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   hmget: isRow,
   zmscore: isRow,
   hgetall: ({ type, count }, _, resp3) => (resp3 ? type === TYPE.map : type === TYPE.array && count >= 0 && count % 2 === 0),
-  xrange: isArray,
-  xrevrange: isArray,
+  xrange: isEntries,
+  xrevrange: isEntries,
   scan: isPair,
   zscan: isPair,
   time: isPair,
@@ -53,42 +55,51 @@ export class ReplyRules {
   #subscribing: AskedCommand | null = null;
   #confirmed = 0;
 
-  /** What shows that the reply is not for `asked`, or null. `asked`: the oldest command without a reply. */
-  damage(reply: ReplyScanner, asked: AskedCommand | undefined, protocol: { resp3: boolean; subscriber: boolean }): string | null {
-    const { resp3, subscriber } = protocol;
+  /**
+   * Whether the reply is the last one to `asked`, the oldest command without one; if not, it is a message or one of several confirmations.
+   *
+   * @throws WireDamage where it can be neither
+   */
+  answers(
+    reply: ReplyScanner,
+    asked: AskedCommand | undefined,
+    { resp3, subscriber }: { readonly resp3: boolean; readonly subscriber: boolean },
+  ): boolean {
     const { type, first } = reply;
     if (type === TYPE.push) return this.#message(reply, asked);
+    const name = asked?.name.toLowerCase();
     const isError = type === TYPE.error || type === TYPE.bulkError;
-    if (!resp3 && !isError && (subscriber || asked?.name === 'subscribe') && asked?.name !== 'quit') {
-      // in RESP2 a message is an array, and so is a pong among them
-      if (first === 'pong' && asked?.name === 'ping') return null;
-      return type === TYPE.array ? this.#message(reply, asked) : 'a message without parts';
+    // in RESP2 a message is an array, and so is a pong among them
+    if (!resp3 && !isError && (subscriber || name === 'subscribe') && name !== 'quit' && !(name === 'ping' && first === 'pong')) {
+      if (type === TYPE.array) return this.#message(reply, asked);
+      throw new WireDamage('a message without parts');
     }
-    if (asked === undefined) return 'a reply to nothing that was asked';
+    if (asked === undefined || name === undefined) throw new WireDamage('a reply to nothing that was asked');
     if (isError) {
-      if (!damagedRequest(reply.text, asked)) return null;
-      return `the request was damaged on its way, Redis says ${JSON.stringify(reply.text.slice(0, 100))}`;
+      if (!damagedRequest(reply.text, asked)) return true;
+      throw new WireDamage(`Redis was sent something else than ${name}, it says ${JSON.stringify(reply.text.slice(0, 100))}`);
     }
-    const name = asked.name.toLowerCase();
-    if (CONFIRMATION.test(name)) return `a reply to ${name} that confirms nothing`;
-    const rule = RULES[name];
-    return rule === undefined || rule(reply, asked.args, resp3) ? null : `a reply that cannot be one to ${name}`;
+    if (CONFIRMATION.test(name)) throw new WireDamage(`a reply to ${name} that confirms nothing`);
+    if (RULES[name]?.(reply, asked.args, resp3) === false) throw new WireDamage(`a reply that cannot be one to ${name}`);
+    return true;
   }
 
   /** `message` with channel and bytes, or the confirmation of the channel that is next in the oldest command. */
-  #message({ count, first, second }: ReplyScanner, asked: AskedCommand | undefined): string | null {
-    if (first === null) return 'a message without a kind';
-    if (KIND.test(first))
-      return count === (first === 'pmessage' ? 4 : 3) && second !== null ? null : 'a message without its parts';
-    if (!CONFIRMATION.test(first)) return 'a message of an unknown kind';
-    if (count !== 3 || asked?.name.toLowerCase() !== first) return 'a confirmation of what was not asked';
-    if (asked.args.length === 0) return null;
+  #message({ count, first, second }: ReplyScanner, asked: AskedCommand | undefined): boolean {
+    if (first === null) throw new WireDamage('a message without a kind');
+    if (KIND.test(first)) {
+      if (count === (first === 'pmessage' ? 4 : 3) && second !== null) return false;
+      throw new WireDamage('a message without its parts');
+    }
+    if (!CONFIRMATION.test(first)) throw new WireDamage('a message of an unknown kind');
+    if (count !== 3 || asked?.name.toLowerCase() !== first) throw new WireDamage('a confirmation of what was not asked');
     if (this.#subscribing !== asked) {
       this.#subscribing = asked;
       this.#confirmed = 0;
     }
     const channel = asked.args[this.#confirmed];
     this.#confirmed += 1;
-    return String(channel) === second ? null : 'a confirmation of another channel than was asked for';
+    if (String(channel) !== second) throw new WireDamage('a confirmation of another channel than was asked for');
+    return this.#confirmed === asked.args.length;
   }
 }
