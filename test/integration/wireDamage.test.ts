@@ -8,9 +8,12 @@ import { isContextError } from '../../src/index.js';
 import { RedisConnection } from '../../src/redis/RedisConnection.js';
 import { Subscriptions } from '../../src/redis/Subscriptions.js';
 import { DamagedPath } from '../helpers/DamagedPath.js';
+import { uniqueNamespace } from '../helpers/namespace.js';
+import { type NodeProcess, spawnNode } from '../helpers/processes.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 import type { Direction } from '../helpers/TcpProxy.js';
 import { waitFor } from '../helpers/waitFor.js';
+import type { Found, Trials } from './wireDamageInstance.js';
 
 const ATTEMPT_MS = 100;
 /** Long past what a call may take here: one that is there then hangs. */
@@ -252,4 +255,42 @@ describe('one flipped bit in the stream', function () {
       expect(resets).to.be.above(5);
     });
   }
+});
+
+describe('one flipped bit under a store, in a process of its own', function () {
+  this.timeout(120_000);
+  let server: RedisServer;
+  let child: NodeProcess;
+  before(async () => {
+    server = await RedisServer.start();
+    child = await spawnNode(new URL('./wireDamageInstance.ts', import.meta.url));
+  });
+  after(async () => {
+    await child.kill();
+    await server.stop();
+  });
+
+  const found: Found[] = [];
+  for (const direction of ['down', 'up'] as const) {
+    for (const call of ['set', 'get', 'update', 'delete', 'touch'] as const) {
+      it(`${direction === 'up' ? 'requests' : 'replies'} of ${call}: each call ends, no damaged document is stored or returned`, async () => {
+        const trials: Trials = { port: server.port, namespace: uniqueNamespace('wire'), direction, call };
+        const result = await child.request<Found>(trials, { limitMs: 60_000 });
+        found.push(result);
+        expect(result.trials).to.be.above(30);
+        expect(result.problems.slice(0, 10).join('\n')).to.equal('');
+      });
+    }
+  }
+
+  it('nothing landed elsewhere than it was sent, and no answer has other facts than are stored', () => {
+    const astray = found.flatMap((one) => one.astray);
+    expect(astray.slice(0, 10).join('\n'), `${astray.length} in all`).to.equal('');
+  });
+
+  it('no exception ended the process', async () => {
+    await child.request('end');
+    expect(await child.exited).to.deep.equal({ code: 0, signal: null });
+    expect(child.stderr).to.equal('');
+  });
 });
