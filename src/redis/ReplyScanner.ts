@@ -67,6 +67,7 @@ export class ReplyScanner {
   /** What `#length` has read. */
   #number = 0;
   #kept: string | null = null;
+  #pieces = false;
 
   /**
    * Goes through a reply, or the rest of one, from `from` on. Answers how far the bytes are right: the end of the reply where `complete`
@@ -88,15 +89,14 @@ export class ReplyScanner {
       }
       if (this.#body >= 0) {
         const taken = Math.min(this.#body, bytes.length - at);
-        // byte by byte until it is whole: a letter may come in two pieces
-        if (this.#kept !== null) this.#kept += bytes.toString('latin1', at, at + taken);
+        if (this.#kept !== null && taken > 0) this.#keep(bytes, at, at + taken);
         at += taken;
         this.#body -= taken;
         if (bytes.length - at < 2) return at;
         if (bytes[at] !== CR || bytes[at + 1] !== LF) throw new WireDamage('a string of another length than announced');
         at += 2;
         this.#body = -1;
-        if (this.#kept !== null) this.#keep(this.#kept);
+        if (this.#kept !== null) this.#tell();
         this.#partEnded();
       }
       if (this.#depth === 0) {
@@ -246,11 +246,19 @@ export class ReplyScanner {
     );
   }
 
-  #keep(bytes: string): void {
-    const text = Buffer.from(bytes, 'latin1').toString();
+  #keep(bytes: Buffer, from: number, to: number): void {
+    const bytesOnly = this.#pieces || to - from < this.#body;
+    // in single bytes where it comes in pieces: they may cut a letter
+    this.#kept += bytes.toString(bytesOnly ? 'latin1' : 'utf8', from, to);
+    this.#pieces = bytesOnly;
+  }
+
+  #tell(): void {
+    const text = this.#pieces ? Buffer.from(this.#kept ?? '', 'latin1').toString() : this.#kept;
     if (this.count === this.#left[1]) this.first = text;
     else this.second = text;
     this.#kept = null;
+    this.#pieces = false;
   }
 }
 

@@ -65,12 +65,13 @@ export class ReplyRules {
     asked: AskedCommand | undefined,
     { resp3, subscriber }: { readonly resp3: boolean; readonly subscriber: boolean },
   ): boolean {
-    const { type, first } = reply;
+    const { type } = reply;
     if (type === TYPE.push) return this.#message(reply, asked);
     const name = asked?.name.toLowerCase();
     const isError = type === TYPE.error || type === TYPE.bulkError;
     // in RESP2 a message is an array, and so is a pong among them
-    if (!resp3 && !isError && (subscriber || name === 'subscribe') && name !== 'quit' && !(name === 'ping' && first === 'pong')) {
+    if (!resp3 && !isError && (subscriber || this.#subscribing !== null || CONFIRMATION.test(name ?? ''))) {
+      if (name === 'quit' || (name === 'ping' && RULES.ping?.(reply, [], resp3) === true)) return true;
       if (type === TYPE.array) return this.#message(reply, asked);
       throw new WireDamage('a message without parts');
     }

@@ -4,14 +4,14 @@
  */
 import { expect } from 'chai';
 import type { Redis } from 'ioredis';
-import { isContextError } from '../../src/index.js';
+import { ContextStore, isContextError, type StoreOptions } from '../../src/index.js';
 import { RedisConnection } from '../../src/redis/RedisConnection.js';
 import { Subscriptions } from '../../src/redis/Subscriptions.js';
 import { DamagedPath } from '../helpers/DamagedPath.js';
 import { uniqueNamespace } from '../helpers/namespace.js';
 import { type NodeProcess, spawnNode } from '../helpers/processes.js';
 import { RedisServer } from '../helpers/RedisServer.js';
-import type { Direction } from '../helpers/TcpProxy.js';
+import { type Direction, TcpProxy } from '../helpers/TcpProxy.js';
 import { waitFor } from '../helpers/waitFor.js';
 import type { Found, Trials } from './wireDamageInstance.js';
 
@@ -292,5 +292,61 @@ describe('one flipped bit under a store, in a process of its own', function () {
     await child.request('end');
     expect(await child.exited).to.deep.equal({ code: 0, signal: null });
     expect(child.stderr).to.equal('');
+  });
+});
+
+describe('what is damaged while a connection is made', function () {
+  this.timeout(20_000);
+  let server: RedisServer;
+  before(async () => {
+    server = await RedisServer.start();
+  });
+  after(() => server.stop());
+
+  it('another database is not taken for the one that was asked for', async () => {
+    const proxy = await TcpProxy.start(server.port);
+    const digit = 'select\r\n$1\r\n';
+    let left = 2;
+    proxy.flip((chunk) => {
+      const at = left > 0 ? chunk.indexOf(`${digit}3`) : -1;
+      if (at < 0) return false;
+      left -= 1;
+      return { byte: at + digit.length, bit: 1 };
+    }, 'up');
+    const store = await ContextStore.connect({ redis: `${proxy.url}/3`, namespace: uniqueNamespace('db'), logger: false });
+    try {
+      await store.set('a', 1);
+      expect(left).to.equal(0);
+      const direct = server.client({ db: 3 });
+      expect((await direct.keys('*:c:a')).length).to.equal(1);
+      await direct.select(1);
+      expect(await direct.keys('*:c:a')).to.deep.equal([]);
+    } finally {
+      await store.close();
+      await proxy.close();
+    }
+  });
+
+  it('where RESP2 is asked for, all goes over one connection each as well', async () => {
+    const proxy = await TcpProxy.start(server.port);
+    const options: StoreOptions = {
+      redis: { host: '127.0.0.1', port: proxy.port, protocol: 2 },
+      namespace: uniqueNamespace('resp2'),
+      heartbeat: '30ms',
+      logger: false,
+    };
+    const [writer, reader] = await Promise.all([ContextStore.connect(options), ContextStore.connect(options)]);
+    try {
+      await writer.set('a', 0);
+      for (let value = 1; value <= 10; value += 1) {
+        await writer.set('a', value);
+        await waitFor(async () => (await reader.get('a'))?.value === value, { what: `${value}`, everyMs: 10 });
+      }
+      expect((await reader.stats()).replicas.live).to.equal(1);
+      expect(proxy.accepted).to.equal(4);
+    } finally {
+      await Promise.all([writer.close(), reader.close()]);
+      await proxy.close();
+    }
   });
 });
