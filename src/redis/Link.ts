@@ -13,6 +13,8 @@ export class Link {
   readonly client: Redis;
   lastError: Error | null = null;
   up = false;
+  /** Connections given up because of what came on them. */
+  damaged = 0;
   #guard: StreamGuard | null = null;
   /** Replies that had come when the oldest question was asked that none has come after, and the time of that. */
   #heard = -1;
@@ -35,7 +37,7 @@ export class Link {
     client.on('connect', () => {
       clearTimeout(handshake);
       try {
-        this.#guard = guardStream(client, (what) => this.reset(`damaged on its way: ${what}`));
+        this.#guard = guardStream(client, (what) => this.#damaged(what));
       } catch (error) {
         // better no connection than one that can end the process
         return this.reset(error instanceof Error ? error.message : String(error));
@@ -58,7 +60,7 @@ export class Link {
       void this.#rightDatabase().then((right) => {
         if (this.#guard !== guard || client.status !== 'ready') return;
         if (right) ready();
-        else this.reset('damaged on its way: another database was selected');
+        else this.#damaged('another database was selected');
       });
     });
     client.on('close', () => {
@@ -94,6 +96,11 @@ export class Link {
     this.#again = true;
     this.client.disconnect(true);
     (this.client as unknown as { stream?: { destroy(): void } }).stream?.destroy();
+  }
+
+  #damaged(what: string): void {
+    this.damaged += 1;
+    this.reset(`damaged on its way: ${what}`);
   }
 
   get #replies(): number {

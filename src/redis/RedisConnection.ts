@@ -143,6 +143,11 @@ export class RedisConnection {
     return this.#subscriptions.up;
   }
 
+  /** Connections given up since the start because what came on them was damaged. */
+  get damaged(): number {
+    return this.#commands.damaged + this.#subscriptions.damaged;
+  }
+
   get attemptTimeoutMs(): number {
     return this.#options.attemptTimeoutMs;
   }
