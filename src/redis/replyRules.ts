@@ -5,6 +5,8 @@ import { type ReplyScanner, TYPE, WireDamage } from './ReplyScanner.js';
 export interface AskedCommand {
   readonly name: string;
   readonly args: readonly unknown[];
+  /** Between MULTI and EXEC. */
+  readonly inTransaction?: boolean;
 }
 
 type Rule = (reply: ReplyScanner, args: readonly unknown[], resp3: boolean) => boolean;
@@ -17,6 +19,8 @@ const isPair: Rule = ({ type, count }) => type === TYPE.array && count === 2;
 const isEntries: Rule = ({ type, count, pairs }) => type === TYPE.array && count >= 0 && pairs;
 /** One answer for each argument after the key. */
 const isRow: Rule = ({ type, count }, args) => type === TYPE.array && count === args.length - 1;
+
+const isWord = (arg: unknown, word: string): boolean => typeof arg === 'string' && arg.toUpperCase() === word;
 
 /** By command, as ioredis names it. All that a store asks often answers an array: what comes loose from one fits none of these. */
 const RULES: Readonly<Record<string, Rule>> = {
@@ -33,10 +37,11 @@ const RULES: Readonly<Record<string, Rule>> = {
   hset: isInteger,
   hsetnx: isInteger,
   hget: ({ type }) => type === TYPE.bulk || type === TYPE.null,
-  memory: ({ type, count }) => type === TYPE.integer || type === TYPE.null || (type === TYPE.bulk && count < 0),
+  memory: ({ type, count }, args) =>
+    !isWord(args[0], 'USAGE') || type === TYPE.integer || type === TYPE.null || (type === TYPE.bulk && count < 0),
   ping: ({ type, text, first }) => (type === TYPE.string ? text === 'PONG' : type === TYPE.array && first === 'pong'),
   info: isText,
-  script: isText,
+  script: (reply, args, resp3) => !isWord(args[0], 'LOAD') || isText(reply, args, resp3),
   hello: ({ type }) => type === TYPE.map,
 };
 
@@ -81,6 +86,7 @@ export class ReplyRules {
       throw new WireDamage(`Redis was sent something else than ${name}, it says ${JSON.stringify(reply.text.slice(0, 100))}`);
     }
     if (CONFIRMATION.test(name)) throw new WireDamage(`a reply to ${name} that confirms nothing`);
+    if (asked.inTransaction === true && type === TYPE.string && reply.text === 'QUEUED') return true;
     if (RULES[name]?.(reply, asked.args, resp3) === false) throw new WireDamage(`a reply that cannot be one to ${name}`);
     return true;
   }

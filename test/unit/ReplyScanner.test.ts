@@ -135,6 +135,9 @@ describe('ReplyRules', () => {
     expect(answers('*2\r\n+a\r\n+b\r\n', command('hgetall', 'key'), { resp3: false, subscriber: false })).to.equal(true);
     expect(answers('*1\r\n*2\r\n+1-0\r\n*0\r\n', command('xrange', 'key'))).to.equal(true);
     refused('*2\r\n*2\r\n+1-0\r\n*0\r\n*3\r\n_\r\n_\r\n_\r\n', command('xrange', 'key'));
+    expect(answers('*1\r\n:1\r\n', command('script', 'EXISTS', 'sha'))).to.equal(true);
+    refused('*1\r\n:1\r\n', command('script', 'LOAD', 'source'));
+    expect(answers('+QUEUED\r\n', { ...command('hmget', 'key', 'a'), inTransaction: true })).to.equal(true);
     expect(answers(':1\r\n', command('unheardof'))).to.equal(true);
     refused('+OK\r\n', undefined);
   });
