@@ -29,6 +29,7 @@ export class Link {
       // ioredis gives a stream up that it cannot parse, but leaves it open for a while
       if (isParserError(error)) this.reset(error.message);
     });
+    guardSentinels(client);
     const backoff = client.options.retryStrategy;
     client.options.retryStrategy = (attempt) => (this.#again && attempt === 1 ? 0 : backoff?.(attempt));
     // ioredis bounds the time to connect, but waits for ever for the replies of its handshake
@@ -95,7 +96,7 @@ export class Link {
     this.#heard = -1;
     this.#again = true;
     this.client.disconnect(true);
-    (this.client as unknown as { stream?: { destroy(): void } }).stream?.destroy();
+    destroyStream(this.client);
   }
 
   #damaged(what: string): void {
@@ -117,3 +118,25 @@ export class Link {
 
 /** Of ioredis's parser; it asks the user to report it. */
 const isParserError = (error: Error): boolean => error.message.endsWith('Please report this.');
+
+/** What asks Sentinels where the master is makes clients of its own, one for each question; their streams can be damaged as well. */
+function guardSentinels(client: Redis): void {
+  const { connector } = client as unknown as { connector: { connectToSentinel?: (...args: unknown[]) => Redis } };
+  const make = connector.connectToSentinel;
+  if (make === undefined) return;
+  connector.connectToSentinel = (...args) => {
+    const sentinel = make.apply(connector, args);
+    sentinel.on('connect', () => {
+      try {
+        guardStream(sentinel, () => destroyStream(sentinel));
+      } catch {
+        destroyStream(sentinel);
+      }
+    });
+    return sentinel;
+  };
+}
+
+function destroyStream(client: Redis): void {
+  (client as unknown as { stream?: { destroy(): void } }).stream?.destroy();
+}
