@@ -88,6 +88,8 @@ const KEYFRAME_EVERY = 64;
 /** Redis itself removes an expired context this long after its time, if nobody has: a net behind the sweep, ms. */
 const GRACE_MS = 60_000;
 const PUBLISH = 'PUBLISH';
+/** How often a context is read again that is not found although it is there. */
+const MOST_DENIALS = 3;
 /** Contexts that are remembered to be stored in chunks, so that reading one again takes one round trip. */
 const REMEMBERED = 10_000;
 
@@ -229,8 +231,18 @@ export class ContextCommands {
     return this.ask(deadline, () => this.connection.attempt(deadline, doing, run));
   }
 
-  /** The fields of a context; the caller judges its expiry. One round trip; a second where it was not known to be stored in chunks. */
+  /**
+   * The fields of a context; the caller judges its expiry. One round trip; a second where it was not known to be stored in chunks, and where
+   * nothing is found: a key that was damaged on its way finds nothing either, so that is asked again by a script with a guard.
+   */
   async read(id: string, deadline: Deadline): Promise<StoredContext | null> {
+    for (let tries = 0; ; tries += 1) {
+      const found = await this.#read(id, deadline);
+      if (found !== null || tries === MOST_DENIALS || (await this.versionOf(id, deadline)) === null) return found;
+    }
+  }
+
+  async #read(id: string, deadline: Deadline): Promise<StoredContext | null> {
     const key = contextKey(this.keys.shardOf(id), id);
     if (!this.#chunked.has(id)) {
       const fields = named(await this.asked(deadline, 'read', (client) => client.hmgetBuffer(key, ...READ_FIELDS)));
@@ -239,8 +251,18 @@ export class ContextCommands {
     return this.#whole(id, await this.asked(deadline, 'read', (client) => client.hgetallBuffer(key)));
   }
 
-  /** Several in one round trip, as {@link read}, in the order of the ids. */
+  /** Several, as {@link read}, in the order of the ids. */
   async readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
+    const found = await this.#readMany(ids, deadline);
+    return Promise.all(found.map((stored, index) => stored ?? this.#confirmed(ids[index] as string, deadline)));
+  }
+
+  /** Nothing was found: whether that is so. Those that are asked in one tick share a pipeline. */
+  async #confirmed(id: string, deadline: Deadline): Promise<StoredContext | null> {
+    return (await this.versionOf(id, deadline)) === null ? null : this.read(id, deadline);
+  }
+
+  async #readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
     const ask = (client: Redis, id: string, all: boolean) => {
       const key = contextKey(this.keys.shardOf(id), id);
       return all
