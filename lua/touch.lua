@@ -1,24 +1,26 @@
 #!lua
--- touch: gives a live context another expiry, without a new version.
+-- touch: gives a live context another expiry, without a new version; as a fit, the one that the instances that predict need together.
 -- KEYS[1] hash    {tag}:c:<id>, the context
 -- KEYS[2] stream  {tag}:l:<id>, its delta log
 -- KEYS[3] zset    {tag}:exp, id by expiry (ms)
 -- KEYS[4] zset    {tag}:use, id by last use (ms)
 -- KEYS[5] zset    {tag}:size, id by accounted bytes
 -- KEYS[6] hash    {tag}:mem, the shard's accounts
--- ARGV[1] string  header, words: op by ttl(ms)|none till(ms)
+-- ARGV[1] string  header, words: op by ttl(ms)|none till(ms) [expected(ms)|-|hold], the fifth for a fit: `by` needs the context for `ttl`;
+--                 it may expire earlier than now where its expiry is `expected`, and is not to expire later for a `hold`
 -- ARGV[2] string  settings, words: tombstone(ms) grace(ms) publishCommand protocol
 -- ARGV[3] string  id
 -- ARGV[4] string  channel
--- Returns: TOUCHED version exp(ms, 0 none) | ABSENT | LATE now(ms): this attempt came after its time
+-- Returns: TOUCHED version exp(ms, 0 none) | KEPT version exp(ms, 0 none): a fit that leaves the expiry | ABSENT | LATE now(ms): this attempt came after its time
 -- Publishes: one `touch` frame on the channel, so that replicas know the new expiry at once.
 -- Atomic because: the field, the index, the accounts and the native expiry behind it must say the same.
 -- @include clock
 -- @include frame
 -- @include checkpoint
 -- @include settle
+-- @include fit
 local context, log, exp_index, use_index, size_index, mem = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local op, by, ttl, till = string.match(ARGV[1], '^(%S+) (%S+) (%S+) (%S+)$')
+local op, by, ttl, till, expected = string.match(ARGV[1], '^(%S+) (%S+) (%S+) (%S+) ?(%S*)$')
 local tombstone, grace, publish, protocol = string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+)$')
 local id, channel = ARGV[3], ARGV[4]
 
@@ -26,7 +28,7 @@ local now = clock_ms()
 if now > tonumber(till) then
   return { 'LATE', now }
 end
-local stored = redis.call('HMGET', context, 'v', 'crc', 'exp')
+local stored = redis.call('HMGET', context, 'v', 'crc', 'exp', 'need')
 local version, exp = tonumber(stored[1]), tonumber(stored[3])
 if not version or (exp and exp <= now) then
   return { 'ABSENT' }
@@ -34,7 +36,18 @@ end
 
 local checkpoint, older = checkpoint_keys(context)
 local before = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0)
-if ttl == 'none' then
+local new_exp = ttl ~= 'none' and now + tonumber(ttl) or nil
+if expected ~= '' then
+  if not exp then
+    return { 'KEPT', version, 0 }
+  end
+  local mine, need = expected == 'hold' and math.min(exp, new_exp) or new_exp, nil
+  need, new_exp = fit(stored[4] or '', by, mine, exp, expected, now, listeners_of(publish, channel))
+  redis.call('HSET', context, 'need', need)
+end
+if expected ~= '' and new_exp == exp then
+  -- its expiry is as it should be
+elseif ttl == 'none' then
   exp = nil
   redis.call('HDEL', context, 'exp')
   redis.call('ZREM', exp_index, id)
@@ -43,7 +56,7 @@ if ttl == 'none' then
   redis.call('PERSIST', checkpoint)
   redis.call('PERSIST', older)
 else
-  exp = now + tonumber(ttl)
+  exp = new_exp
   redis.call('HSET', context, 'exp', exp)
   redis.call('ZADD', exp_index, exp, id)
   redis.call('PEXPIREAT', context, exp + tonumber(grace))
@@ -51,7 +64,7 @@ else
   redis.call('PEXPIREAT', checkpoint, exp + tonumber(tombstone))
   redis.call('PEXPIREAT', older, exp + tonumber(tombstone))
 end
-if (ttl == 'none') ~= (stored[3] == false) then
+if (ttl == 'none') ~= (stored[3] == false) or (expected ~= '' and not stored[4]) then
   settle(context, #(redis.call('HGET', context, 'chunks') or ''))
 end
 local grown = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0) - before
@@ -61,6 +74,9 @@ if accounted and grown ~= 0 then
   redis.call('HINCRBY', mem, 'bytes', grown)
 end
 redis.call('ZADD', use_index, now, id)
+if expected ~= '' and exp == tonumber(stored[3]) then
+  return { 'KEPT', version, exp }
+end
 redis.call(publish, channel, frame_header({ protocol = protocol, kind = 'touch', encoding = '-', parts = 0, version = version, crc = stored[2] or '-',
   sha = '-', length = 0, base = version, base_crc = stored[2] or '-', at = now, exp = exp or '-', op = op, by = by }))
 return { 'TOUCHED', version, exp or 0 }
