@@ -37,7 +37,7 @@ export type TtlDecision =
   | { readonly kind: 'hold'; readonly needMs: number };
 
 /** More than 1: what is asked for, by what is predicted; and by which factor an expiry must be off before it is changed. */
-export const HEADROOM = 1.5;
+export const HEADROOM = 2;
 
 /** The time to live that keeps the context for its next access, within the bounds; null where too little is known of it. */
 export function predictTtl(histogram: AccessHistogram, bounds: TtlBounds, now: number): number | null {

@@ -33,7 +33,7 @@ import { historyOf, patchesOf, verifyContext } from './inspection.js';
 import { listContexts } from './listing.js';
 import { makeLogger } from './logging.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
-import { ABSENT, type PredictiveTtl } from './PredictiveTtl.js';
+import { ABSENT, type PredictiveTtl, predictiveTtl } from './PredictiveTtl.js';
 import { StoreEmitter } from './StoreEmitter.js';
 import { traced } from './tracing.js';
 import type {

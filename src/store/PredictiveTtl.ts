@@ -6,7 +6,7 @@
  * instance's ignorance never brings the expiry of a context near that this one uses.
  *
  * A read pays for one look into a map: accesses are collected, and dealt with once a tick, away from the reads. It refuses to touch a
- * context without an expiry, to go below `min` or beyond `max`, and to ask for one context more often than every `min / 2`. A call
+ * context without an expiry, to go below `min` or beyond `max`, and to ask for one context more often than every `min`. A call
  * that fails is counted and made again at a later tick; no caller ever sees it.
  */
 import { randomBytes } from 'node:crypto';
