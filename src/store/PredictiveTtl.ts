@@ -203,24 +203,24 @@ export class PredictiveTtl {
   }
 
   #decide(id: string, tracked: Tracked, now: number): void {
+    if (tracked.calling) return;
+    if (this.#calls.size >= CALLS || now < tracked.callAt) {
+      this.#waiting.add(id);
+      this.#arm();
+      return;
+    }
     const { clock } = this.#port;
-    const { histogram, calling } = tracked;
     const replicated = this.#port.expiresAt(id);
     const expiresAt = replicated === undefined ? tracked.expiresAt : replicated;
-    if (calling || !expiresAt || !clock.known) return;
+    if (!expiresAt || !clock.known) return;
     const redisNow = clock.latest(now);
-    const decision = decideTtl(histogram, this.#options, {
+    const decision = decideTtl(tracked.histogram, this.#options, {
       now,
       remainingMs: Math.floor(expiresAt - redisNow),
       heldMs: tracked.heldUntil - redisNow,
       mayShorten: now >= tracked.shortenAt && !this.#port.watched(id),
     });
     if (decision === null) return;
-    if (this.#calls.size >= CALLS || now < tracked.callAt) {
-      this.#waiting.add(id);
-      this.#arm();
-      return;
-    }
     tracked.calling = true;
     const call = this.#call(id, tracked, decision, expiresAt, now).finally(() => {
       tracked.calling = false;

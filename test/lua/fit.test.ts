@@ -18,7 +18,7 @@ describe('lua/touch.lua as a fit', () => {
     return Object.fromEntries(words.flatMap((word, at) => (at % 2 === 0 ? [[word, Number(words[at + 1])]] : [])));
   };
   /** A fit of an instance that saw the expiry as it is. */
-  const fit = async (by: string, ttl: number, expected?: number | '-' | 'hold'): Promise<Reply> =>
+  const need = async (by: string, ttl: number, expected?: number | '-' | 'hold'): Promise<Reply> =>
     lua.touch('a', ttl, { by, expected: expected ?? (await expiry()) });
   /** Connections that listen to the context as replicas do. */
   async function listen(count: number, check: () => Promise<void>): Promise<void> {
@@ -45,7 +45,7 @@ describe('lua/touch.lua as a fit', () => {
 
     it('TOUCHED later where an instance needs it longer, whatever it saw', async () => {
       const before = await lua.now();
-      const reply = await fit('one', 2 * HOUR, '-');
+      const reply = await need('one', 2 * HOUR, '-');
       expect(reply[0]).to.equal('TOUCHED');
       expect(reply[2]).to.be.within(before + 2 * HOUR, (await lua.now()) + 2 * HOUR);
       expect(await expiry()).to.equal(reply[2]);
@@ -55,7 +55,7 @@ describe('lua/touch.lua as a fit', () => {
     });
 
     it('TOUCHED earlier where it saw the expiry that is', async () => {
-      const reply = await fit('one', MINUTE);
+      const reply = await need('one', MINUTE);
       expect(reply[0]).to.equal('TOUCHED');
       expect(await expiry()).to.equal(reply[2]);
       expect(reply[2]).to.be.at.most((await lua.now()) + MINUTE);
@@ -66,7 +66,7 @@ describe('lua/touch.lua as a fit', () => {
       const exp = await expiry();
       await lua.published();
       for (const expected of [exp - 1, exp + 1, '-'] as const)
-        expect(await fit('one', MINUTE, expected)).to.deep.equal(['KEPT', 1, exp]);
+        expect(await need('one', MINUTE, expected)).to.deep.equal(['KEPT', 1, exp]);
       expect(await expiry()).to.equal(exp);
       expect((await needs()).one).to.be.at.most((await lua.now()) + MINUTE);
       expect(await lua.published()).to.deep.equal([]);
@@ -74,63 +74,67 @@ describe('lua/touch.lua as a fit', () => {
     });
 
     it('never earlier than another instance needs it', async () => {
-      await fit('busy', 30 * MINUTE, '-');
+      await need('busy', 30 * MINUTE, '-');
       const { busy } = await needs();
-      const reply = await fit('idle', MINUTE);
+      const reply = await need('idle', MINUTE);
       expect(reply).to.deep.equal(['TOUCHED', 1, busy]);
-      expect(await fit('idle', MINUTE)).to.deep.equal(['KEPT', 1, busy]);
+      expect(await need('idle', MINUTE)).to.deep.equal(['KEPT', 1, busy]);
       // and the other way round: what is needed for longer counts whoever comes last
-      expect((await fit('idle', 2 * MINUTE))[2]).to.equal(busy);
+      expect((await need('idle', 2 * MINUTE))[2]).to.equal(busy);
     });
 
     it('as early as is needed still when the one that needed it longer needs it less', async () => {
-      await fit('one', 30 * MINUTE, '-');
-      await fit('two', 2 * MINUTE, '-');
+      await need('one', 30 * MINUTE, '-');
+      await need('two', 2 * MINUTE, '-');
       const { two } = await needs();
-      const exp = Number((await fit('one', MINUTE))[2]);
+      const exp = Number((await need('one', MINUTE))[2]);
       expect(exp).to.equal(two);
     });
 
     it('for a hold: never earlier, and never later', async () => {
       const exp = await expiry();
-      expect(await fit('new', 5 * HOUR, 'hold')).to.deep.equal(['KEPT', 1, exp]);
+      expect(await need('new', 5 * HOUR, 'hold')).to.deep.equal(['KEPT', 1, exp]);
       expect(await needs()).to.deep.equal({ new: exp });
-      expect(await fit('other', MINUTE)).to.deep.equal(['KEPT', 1, exp]);
+      expect(await need('other', MINUTE)).to.deep.equal(['KEPT', 1, exp]);
     });
 
     it('not earlier while somebody listens who has said nothing: it may use it in silence', async () => {
       const exp = await expiry();
-      await listen(2, async () => expect(await fit('one', MINUTE)).to.deep.equal(['KEPT', 1, exp]));
-      await listen(1, async () => expect((await fit('one', MINUTE))[0]).to.equal('TOUCHED'));
+      await listen(2, async () => {
+        expect(await need('one', MINUTE)).to.deep.equal(['KEPT', 1, exp]);
+      });
+      await listen(1, async () => {
+        expect((await need('one', MINUTE))[0]).to.equal('TOUCHED');
+      });
       expect(await expiry()).to.be.below(exp);
     });
 
     it('earlier with two that listen, once both have said what they need', async () => {
       await listen(2, async () => {
-        await fit('one', MINUTE, '-');
-        expect((await fit('two', 2 * MINUTE))[0]).to.equal('TOUCHED');
+        await need('one', MINUTE, '-');
+        expect((await need('two', 2 * MINUTE))[0]).to.equal('TOUCHED');
       });
       expect(await expiry()).to.equal((await needs()).two);
     });
 
     it('not earlier for more than sixteen that need it, all of which cannot be remembered', async () => {
-      for (let at = 1; at <= 16; at += 1) await fit(`i${at}`, MINUTE, '-');
+      for (let at = 1; at <= 16; at += 1) await need(`i${at}`, MINUTE, '-');
       const exp = await expiry();
-      expect(await fit('last', MINUTE)).to.deep.equal(['KEPT', 1, exp]);
+      expect(await need('last', MINUTE)).to.deep.equal(['KEPT', 1, exp]);
       expect(Object.keys(await needs())).to.have.length(16);
     });
 
     it('what was needed is forgotten only for want of room', async () => {
-      for (let at = 1; at <= 20; at += 1) await fit(`i${at}`, 1, '-');
+      for (let at = 1; at <= 20; at += 1) await need(`i${at}`, 1, '-');
       await lua.passed((await lua.now()) + 1);
-      expect((await fit('last', MINUTE))[0]).to.equal('TOUCHED');
+      expect((await need('last', MINUTE))[0]).to.equal('TOUCHED');
       const names = Object.keys(await needs());
       expect(names).to.have.length(16);
       expect(names[0]).to.equal('last');
     });
 
     it('what is needed outlasts commits: small, large, and as a whole', async () => {
-      await fit('one', MINUTE, '-');
+      await need('one', MINUTE, '-');
       const before = await needs();
       for (const document of ['"small"', JSON.stringify('x'.repeat(20_000)), JSON.stringify('y'.repeat(20_000)), '"small"']) {
         await lua.commit('a', document, { ttl: 'keep' });
@@ -140,14 +144,14 @@ describe('lua/touch.lua as a fit', () => {
     });
 
     it('what is needed ends with the context', async () => {
-      await fit('one', 2 * HOUR, '-');
+      await need('one', 2 * HOUR, '-');
       await lua.delete('a');
       await lua.commit('a', '"again"', { ttl: HOUR });
       expect(await needs()).to.deep.equal({});
     });
 
     it('an explicit touch is not asked what anybody needs', async () => {
-      await fit('one', 2 * HOUR, '-');
+      await need('one', 2 * HOUR, '-');
       const [, , exp] = await lua.touch('a', MINUTE);
       expect(await expiry()).to.equal(exp);
       expect(exp).to.be.at.most((await lua.now()) + MINUTE);
@@ -157,12 +161,12 @@ describe('lua/touch.lua as a fit', () => {
   it('KEPT where there is no expiry: it does not get one, and nothing is written', async () => {
     await lua.commit('a', '"document"');
     for (const expected of ['-', 'hold', 5] as const)
-      expect(await lua.refused(() => fit('one', MINUTE, expected))).to.deep.equal(['KEPT', 1, 0]);
+      expect(await lua.refused(() => need('one', MINUTE, expected))).to.deep.equal(['KEPT', 1, 0]);
   });
 
   it('ABSENT where it has expired: it does not come back', async () => {
     await lua.commit('a', '1', { ttl: HOUR });
     const exp = await lua.makeExpired('a', 0);
-    expect(await lua.refused(() => fit('one', HOUR, exp))).to.deep.equal(['ABSENT']);
+    expect(await lua.refused(() => need('one', HOUR, exp))).to.deep.equal(['ABSENT']);
   });
 });
