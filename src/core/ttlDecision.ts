@@ -39,9 +39,12 @@ export type TtlDecision =
 /** More than 1: what is asked for, by what is predicted; and by which factor an expiry must be off before it is changed. */
 export const HEADROOM = 2;
 
+const WHOLE = 1e-3;
+
 /** The time to live that keeps the context for its next access, within the bounds; null where too little is known of it. */
 export function predictTtl(histogram: AccessHistogram, bounds: TtlBounds, now: number): number | null {
-  if (histogram.weight(now) < bounds.observations) return null;
+  // an interval of a moment ago counts as a whole one
+  if (histogram.weight(now) + WHOLE < bounds.observations) return null;
   const time = histogram.timeToKeep(bounds.keep, now);
   return time === null ? null : Math.min(bounds.maxMs, Math.max(bounds.minMs, Math.ceil(time)));
 }

@@ -30,7 +30,12 @@ export interface TtlPort {
   expiresAt(id: string): number | null | undefined;
   watched(id: string): boolean;
   /** See `ContextCommands.fit`. */
-  fit(id: string, needMs: number, expected: number | 'hold' | null): Promise<{ readonly expiresAt: number | null } | null>;
+  fit(
+    id: string,
+    needMs: number,
+    expected: number | 'hold' | null,
+    signal: AbortSignal,
+  ): Promise<{ readonly expiresAt: number | null } | null>;
 }
 
 /** Monotonic time, ms, and a timer; the function it gives back stops that. */
@@ -96,6 +101,7 @@ export class PredictiveTtl {
   #waiting = new Set<string>();
   readonly #calls = new Set<Promise<void>>();
   #stopTimer: (() => void) | null = null;
+  readonly #ending = new AbortController();
   #healthy = true;
   #closed = false;
 
@@ -137,6 +143,7 @@ export class PredictiveTtl {
     this.#stopTimer = null;
     this.#used.clear();
     this.#waiting.clear();
+    this.#ending.abort();
     await Promise.all(this.#calls);
   }
 
@@ -234,7 +241,8 @@ export class PredictiveTtl {
     const shorten = decision.kind === 'fit' && decision.shorten;
     const neededUntil = this.#port.clock.earliest(now) + decision.needMs;
     try {
-      const result = await this.#port.fit(id, decision.needMs, decision.kind === 'hold' ? 'hold' : shorten ? known : null);
+      const expected = decision.kind === 'hold' ? 'hold' : shorten ? known : null;
+      const result = await this.#port.fit(id, decision.needMs, expected, this.#ending.signal);
       this.#healthy = true;
       tracked.callAt = this.#ticker.now() + minMs * (HEADROOM - 1);
       tracked.heldUntil = result === null ? 0 : neededUntil;
@@ -292,10 +300,10 @@ export function predictiveTtl(
       return state?.value === undefined ? (state === undefined ? undefined : ABSENT) : state.expiresAt;
     },
     watched: (id) => replicas.watching(id),
-    fit: async (id, needMs, expected) => {
+    fit: async (id, needMs, expected, signal) => {
       operations += 1;
       const operation = `${prefix}.${operations.toString(36)}`;
-      const result = await commands.fit(id, operation, needMs, expected, connection.deadline(settings.timeoutMs));
+      const result = await commands.fit(id, operation, needMs, expected, connection.deadline(settings.timeoutMs, signal));
       if (result !== null) replicas.touched(id, result.version, result.expiresAt);
       return result;
     },
