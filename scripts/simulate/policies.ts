@@ -17,8 +17,11 @@ export interface Outcome {
 /** The expiry after an access, ms; `expiresAt` is the one before, or that of a context just loaded. */
 type Expiry = (context: number, now: number, expiresAt: number, hit: boolean) => number;
 
-/** A time to live that begins anew with each access. */
-export const renewedTtl = (trace: Trace, ttlMs: number): Outcome => play(trace, ttlMs, (_, now) => now + ttlMs).outcome;
+/** A time to live that begins anew with each access: a `touch` each. */
+export function renewedTtl(trace: Trace, ttlMs: number): Outcome {
+  const { outcome, hits, counted } = play(trace, ttlMs, (_, now) => now + ttlMs);
+  return { ...outcome, calls: (1000 * hits) / counted };
+}
 
 /** A time to live from when a context was loaded: what a store does without predictions. */
 export const loadedTtl = (trace: Trace, ttlMs: number): Outcome => play(trace, ttlMs, (_, __, expiresAt) => expiresAt).outcome;
@@ -67,7 +70,11 @@ export function predictedTtl(trace: Trace, prediction: Prediction): Outcome {
   return { ...outcome, calls: (1000 * calls) / counted };
 }
 
-function play(trace: Trace, loadedMs: number, expiry: Expiry): { readonly outcome: Outcome; readonly counted: number } {
+function play(
+  trace: Trace,
+  loadedMs: number,
+  expiry: Expiry,
+): { readonly outcome: Outcome; readonly hits: number; readonly counted: number } {
   const { at, context, bytes, contexts, endMs, warmUpMs } = trace;
   const expiries = new Float64Array(contexts).fill(Number.NaN);
   const since = new Float64Array(contexts);
@@ -98,7 +105,8 @@ function play(trace: Trace, loadedMs: number, expiry: Expiry): { readonly outcom
   }
   for (let id = 0; id < contexts; id += 1) account(id, endMs);
   const span = endMs - warmUpMs;
-  return { outcome: { hitRatio: hits / asked, meanContexts: contextMs / span, meanBytes: byteMs / span, calls: 0 }, counted };
+  const outcome = { hitRatio: hits / asked, meanContexts: contextMs / span, meanBytes: byteMs / span, calls: 0 };
+  return { outcome, hits, counted };
 }
 
 /** The least recently used goes first where more than `maxBytes` are needed; nothing expires. */
