@@ -7,7 +7,7 @@
 -- KEYS[5] zset    {tag}:size, id by accounted bytes
 -- KEYS[6] hash    {tag}:mem, the shard's accounts
 -- ARGV[1] string  header, words: op by ttl(ms)|none till(ms) [expected(ms)|-|hold], the fifth for a fit: `by` needs the context for `ttl`;
---                 it may expire earlier than it would where its expiry is `expected`; for a `hold` it needs what is there
+--                 it may expire earlier than it would where its expiry is `expected`; for a `hold` it needs what was written
 -- ARGV[2] string  settings, words: tombstone(ms) grace(ms) publishCommand protocol
 -- ARGV[3] string  id
 -- ARGV[4] string  channel
@@ -41,7 +41,8 @@ if expected ~= '' then
   if not exp then
     return { 'KEPT', version, 0 }
   end
-  local mine, need = expected == 'hold' and exp or new_exp, nil
+  local need
+  local mine = expected ~= 'hold' and new_exp or nil
   need, new_exp = fit(stored[4] or '', by, mine, exp, expected, now, listeners_of(publish, channel))
   redis.call('HSET', context, 'need', need)
 end

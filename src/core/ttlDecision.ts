@@ -30,7 +30,7 @@ export interface TtlSituation {
 
 /**
  * `fit`: it is needed for `needMs` from now; an expiry before that is put there, and a later one, too, where `shorten`.
- * `hold`: it is used but not known well enough: nobody shall bring its expiry nearer.
+ * `hold`: it is used but not known well enough: it shall live as long as was written, whatever others predict.
  */
 export type TtlDecision =
   | { readonly kind: 'fit'; readonly needMs: number; readonly shorten: boolean }

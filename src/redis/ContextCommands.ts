@@ -181,7 +181,7 @@ export class ContextCommands {
 
   /**
    * Says that this instance needs a context for `needMs` from now, and gives it the expiry that all instances which predict need together
-   * (lua/include/fit.lua): a later one; or, where its expiry is `expected`, an earlier one. `hold`: it needs it as long as it lives now. Null where there is none.
+   * (lua/include/fit.lua): a later one; or, where its expiry is `expected`, an earlier one. `hold`: it needs it for as long as was written. Null where there is none.
    */
   async fit(
     id: string,

@@ -245,7 +245,7 @@ export class PredictiveTtl {
       const result = await this.#port.fit(id, decision.needMs, expected, this.#ending.signal);
       this.#healthy = true;
       tracked.callAt = this.#ticker.now() + minMs * (HEADROOM - 1);
-      tracked.heldUntil = result === null ? 0 : neededUntil;
+      tracked.heldUntil = result === null ? 0 : decision.kind === 'hold' ? (result.expiresAt ?? 0) : neededUntil;
       tracked.expiresAt = result === null ? ABSENT : result.expiresAt;
       const expiresAt = result?.expiresAt ?? known;
       if (expiresAt > known) this.counters.extended += 1;

@@ -14,7 +14,7 @@ describe('lua/touch.lua as a fit', () => {
 
   const expiry = async (): Promise<number> => Number((await lua.fields('a')).exp);
   const needs = async (): Promise<Record<string, number>> => {
-    const words = (await lua.fields('a')).need?.split(' ') ?? [];
+    const words = (await lua.fields('a')).need?.split(' ').slice(2) ?? [];
     return Object.fromEntries(words.flatMap((word, at) => (at % 2 === 0 ? [[word, Number(words[at + 1])]] : [])));
   };
   /** A fit of an instance that saw the expiry as it is. */
@@ -96,6 +96,25 @@ describe('lua/touch.lua as a fit', () => {
       expect(await need('new', 5 * HOUR, 'hold')).to.deep.equal(['KEPT', 1, exp]);
       expect(await needs()).to.deep.equal({ new: exp });
       expect(await need('other', MINUTE)).to.deep.equal(['KEPT', 1, exp]);
+    });
+
+    it('for a hold: as late as was written, where others had brought it nearer before', async () => {
+      const written = await expiry();
+      await need('one', MINUTE);
+      await need('one', 2 * MINUTE);
+      expect(await expiry()).to.be.below(written);
+      expect(await need('new', 5, 'hold')).to.deep.equal(['TOUCHED', 1, written]);
+      await expectOneExpiry();
+    });
+
+    it('for a hold: what was given last counts as written, by a commit or by a touch', async () => {
+      await need('one', MINUTE);
+      await lua.touch('a', 2 * MINUTE);
+      const touched = await expiry();
+      expect(await need('new', 5, 'hold')).to.deep.equal(['KEPT', 1, touched]);
+      await lua.commit('a', '"next"', { ttl: 3 * MINUTE });
+      const committed = await expiry();
+      expect(await need('newer', 5, 'hold')).to.deep.equal(['KEPT', 2, committed]);
     });
 
     it('not earlier while somebody listens who has said nothing: it may use it in silence', async () => {
