@@ -15,9 +15,10 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   core: [],
   redis: ['core'],
   replica: ['redis', 'core'],
-  store: ['replica', 'redis', 'core'],
-  index: ['store', 'core'],
-  cli: ['store', 'core'],
+  integrity: ['replica', 'redis', 'core'],
+  store: ['integrity', 'replica', 'redis', 'core'],
+  index: ['queues', 'store', 'core'],
+  cli: ['queues', 'store', 'core'],
   queues: ['store', 'core'],
 };
 

@@ -253,13 +253,25 @@ const RECURSION = 500;
 /**
  * `JSON.parse`, deeply frozen. `__proto__` is an ordinary member. Any depth.
  *
- * @throws SyntaxError as `JSON.parse` does.
+ * @throws SyntaxError as `JSON.parse` does, and where containers are inside one another more than {@link MAX_DEPTH} deep: no writer of this
+ * library makes such a text, and what walks a value by recursion would run out of stack.
  */
 export function parseFrozen(text: string): JsonValue {
   const value = JSON.parse(text) as JsonValue;
-  if (isContainer(value)) freeze(value, 0);
+  if (isContainer(value) && depthFrozen(value) > MAX_DEPTH)
+    throw new SyntaxError(`containers are nested more than ${MAX_DEPTH} deep`);
   return value;
 }
+
+/** Freezes it, and tells its depth where that is above {@link RECURSION}; else 0. */
+function depthFrozen(container: JsonArray | JsonObject): number {
+  deepest = 0;
+  freeze(container, 0);
+  return deepest;
+}
+
+/** What {@link freezeIteratively} has met. */
+let deepest = 0;
 
 /** Freezes `value` with all that is in it, in place, and returns it. Parts that are frozen already are walked too. Any depth. */
 export function deepFreeze(value: JsonValue): JsonValue {
@@ -269,7 +281,7 @@ export function deepFreeze(value: JsonValue): JsonValue {
 
 function freeze(container: JsonArray | JsonObject, depth: number): void {
   if (depth > RECURSION) {
-    freezeIteratively(container);
+    freezeIteratively(container, depth);
     return;
   }
   if (Array.isArray(container)) {
@@ -286,10 +298,15 @@ function freeze(container: JsonArray | JsonObject, depth: number): void {
   Object.freeze(container);
 }
 
-function freezeIteratively(root: JsonArray | JsonObject): void {
-  const pending: (JsonArray | JsonObject)[] = [root];
-  for (let container = pending.pop(); container !== undefined; container = pending.pop()) {
-    for (const child of Object.values(container)) if (isContainer(child)) pending.push(child);
-    Object.freeze(container);
+function freezeIteratively(root: JsonArray | JsonObject, depth: number): void {
+  let level: (JsonArray | JsonObject)[] = [root];
+  for (let at = depth + 1; level.length > 0; at += 1) {
+    deepest = Math.max(deepest, at);
+    const next: (JsonArray | JsonObject)[] = [];
+    for (const container of level) {
+      for (const child of Object.values(container)) if (isContainer(child)) next.push(child);
+      Object.freeze(container);
+    }
+    level = next;
   }
 }

@@ -8,6 +8,7 @@ import { ContextError } from '../core/errors.js';
 import type { JsonValue } from '../core/json.js';
 import { checkId } from '../core/names.js';
 import { parseDuration } from '../core/units.js';
+import { Integrity } from '../integrity/Integrity.js';
 import { ContextCommands } from '../redis/ContextCommands.js';
 import { Keys } from '../redis/keys.js';
 import { type Deadline, RedisConnection } from '../redis/RedisConnection.js';
@@ -23,17 +24,19 @@ import {
   upgradeNamespace,
 } from '../redis/serverChecks.js';
 import { bytesOf } from '../redis/storedContext.js';
-import { ContextReader } from '../replica/ContextReader.js';
+import { ContextReader, type Corruption } from '../replica/ContextReader.js';
 import { ReplicaSet } from '../replica/ReplicaSet.js';
 import { ContextWriter } from './ContextWriter.js';
 import { type CallName, checkCallOptions } from './callOptions.js';
 import { type DiagnosisReport, diagnose } from './diagnose.js';
 import { Heartbeat } from './Heartbeat.js';
 import { historyOf, patchesOf, verifyContext } from './inspection.js';
+import { integrityHooks } from './integrityEvents.js';
 import { listContexts } from './listing.js';
 import { makeLogger } from './logging.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
 import { ABSENT, type PredictiveTtl, predictiveTtl } from './PredictiveTtl.js';
+import { listQuarantined, restoreContext } from './quarantine.js';
 import { StoreEmitter } from './StoreEmitter.js';
 import { traced } from './tracing.js';
 import type {
@@ -44,7 +47,10 @@ import type {
   ListOptions,
   ListPage,
   Logger,
+  QuarantinedContext,
   ReadOptions,
+  RepairResult,
+  RestoreSource,
   StoreEventName,
   StoreEvents,
   StoreStats,
@@ -82,6 +88,7 @@ export class ContextStore {
   readonly #replicas: ReplicaSet;
   readonly #subscriptions: Subscriptions;
   readonly #writer: ContextWriter;
+  readonly #integrity: Integrity;
   readonly #emitter: StoreEmitter;
   readonly #heartbeat: Heartbeat;
   readonly #ttl: PredictiveTtl | null;
@@ -103,11 +110,9 @@ export class ContextStore {
     const keys = new Keys(namespace, facts.shards);
     this.#commands = new ContextCommands(connection, keys, { instanceId, logKeep, logBytes, tombstoneMs });
     this.#commands.protocol = facts.protocol;
-    const corrupt = (corruption: StoreEvents['context:corrupt']): void => {
-      const { shard } = keys.shardOf(corruption.id);
-      logger.error({ ...corruption, namespace, shard, instanceId }, 'a document does not have its checksum');
-      emitter.emit('context:corrupt', corruption);
-    };
+    this.#commands.sealed = facts.sealed;
+    this.#integrity = new Integrity(this.#commands, integrityHooks(emitter, logger, keys, instanceId));
+    const corrupt = (corruption: Corruption): void => this.#integrity.corrupt(corruption);
     // the sweep of this process and the frames of any process tell it, and each may come without the other
     const told = new LRUCache<string, true>({ max: EXPIRIES_TOLD });
     const expired = ({ id, version, at }: StoreEvents['context:expired']): void => {
@@ -116,7 +121,9 @@ export class ContextStore {
       told.set(key, true);
       emitter.emit('context:expired', { id, version, at });
     };
-    this.#reader = new ContextReader(this.#commands, corrupt);
+    this.#reader = new ContextReader(this.#commands, this.#integrity.copies, corrupt, (id, where, deadline) =>
+      this.#integrity.heal(id, where, deadline),
+    );
     this.#subscriptions = new Subscriptions(connection, () => this.#heartbeat.compareNow('reconnect'));
     this.#replicas = new ReplicaSet(
       this.#commands,
@@ -137,11 +144,12 @@ export class ContextStore {
         expired,
       },
     );
-    this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter);
+    this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter, logger, this.#integrity);
     this.#heartbeat = new Heartbeat(
       { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
       { everyMs: options.heartbeatMs, timeoutMs: options.timeoutMs },
       (swept) => expired({ ...swept, at: Math.ceil(connection.clock.latest(performance.now())) }),
+      (id, deadline) => this.#integrity.repair(id, 'sweep', deadline),
     );
     this.#ttl = options.predict === null ? null : predictiveTtl(options.predict, this.#commands, this.#replicas, options, logger);
   }
@@ -185,6 +193,7 @@ export class ContextStore {
       const opened = await openNamespace(connection, namespace, options.shards, deadline);
       await loadScripts(connection, deadline);
       const store = new ContextStore(options, connection, emitter, logger, opened);
+      await store.#integrity.open(store.#subscriptions, (id) => store.#replicas.lastKnown(id));
       store.#heartbeat.start();
       return store;
     } catch (error) {
@@ -348,7 +357,8 @@ export class ContextStore {
   /**
    * One frame of protocol 2 (docs/DELTA_PROTOCOL.md) that leads from a version somebody has to the present one, for who carries changes on
    * to others: several versions in one splice where that is smaller than the document, else the document, compressed where that pays.
-   * It is made once for all who have the same version. Null where `known` is the present; `version` 0 and checksum '' are nothing.
+   * It is made once for all who have the same version. Null where `known` is the present; `version` 0 and checksum '' are nothing. A frame
+   * whose version is not above `known.version` (other than `expired`) says to start over with it: versions were lost, or have begun anew.
    *
    * @throws ContextError as {@link get}
    */
@@ -370,7 +380,43 @@ export class ContextStore {
   /** Checks length, SHA-1, CRC-32, JSON and log of what is stored; null where there is no context. */
   async verify(id: string, options: CallOptions = {}): Promise<VerifyResult | null> {
     checkId(id, this.#options.idBytes);
-    return verifyContext(this.#commands, id, this.#deadline('verify', options));
+    return verifyContext(this.#integrity.copies, id, this.#deadline('verify', options));
+  }
+
+  /**
+   * Looks at all that is stored of a context, log and checkpoints included, and repairs what is damaged: from what is stored itself, the
+   * checkpoint and the log, a replica of another instance, or one of Redis. Where nobody has a good copy the damaged bytes go to quarantine.
+   */
+  async repair(id: string, options: CallOptions = {}): Promise<RepairResult> {
+    checkId(id, this.#options.idBytes);
+    return this.#integrity.repair(id, 'scrub', this.#deadline('repair', options));
+  }
+
+  /**
+   * Writes an earlier version of a context anew, or one from quarantine, or a value given by hand; what was in quarantine is let go of then.
+   *
+   * @throws ContextError `NOT_FOUND` where there is no such version any more, or nothing in quarantine that is JSON
+   */
+  async restore(id: string, from: RestoreSource, options: CallOptions = {}): Promise<WriteResult> {
+    checkId(id, this.#options.idBytes);
+    const deadline = this.#deadline('restore', options);
+    return restoreContext(
+      { commands: this.#commands, copies: this.#integrity.copies, reader: this.#reader, writer: this.#writer },
+      id,
+      from,
+      deadline,
+    );
+  }
+
+  /** What is in quarantine, in no order. */
+  async quarantined(options: CallOptions = {}): Promise<readonly QuarantinedContext[]> {
+    return listQuarantined(this.#commands, this.#integrity.copies, this.#deadline('quarantined', options));
+  }
+
+  /** Lets go of what is in quarantine of a context; false where nothing is. */
+  async dropQuarantined(id: string, options: CallOptions = {}): Promise<boolean> {
+    checkId(id, this.#options.idBytes);
+    return this.#integrity.copies.dropQuarantined(id, this.#deadline('dropQuarantined', options));
   }
 
   /** The stored bytes as they are, unverified; null where there are none. */
@@ -414,7 +460,13 @@ export class ContextStore {
       shards,
       replicas: { ...this.#replicas.size, hits, misses },
       frames: { splice: spliceFrames, patch: patchFrames, full: fullFrames, bytes: frameBytes, documentBytes },
-      delta: { mode: this.#options.delta, protocol: this.#commands.protocol, ...this.#writer.delta },
+      integrity: { ...this.#integrity.counters, checkpoints: { ...this.#integrity.checkpointer.counters } },
+      delta: {
+        mode: this.#options.delta,
+        protocol: this.#commands.protocol,
+        ...this.#writer.delta,
+        squash: this.#replicas.squashCounters,
+      },
       ttl: this.#ttl === null ? null : { tracked: this.#ttl.tracked, ...this.#ttl.counters },
       ...this.#writer.counters,
       resyncs,
@@ -436,6 +488,7 @@ export class ContextStore {
     this.#closing ??= (async () => {
       this.#heartbeat.stop();
       const predicted = this.#ttl?.close();
+      await this.#integrity.close();
       this.#replicas.close();
       await this.#connection.close();
       await predicted;

@@ -37,7 +37,7 @@ export interface StoreOptions {
   };
   /**
    * `on`: changes travel as splices of the document's bytes, to Redis and to subscribers, where that is smaller. `shadow`: they are computed,
-   * tried and counted, but whole documents are sent. `off`: whole documents to Redis, JSON Patches to subscribers. What others send is understood in every case. @defaultValue 'on'
+   * tried and counted (`stats().delta`, and an error line in the log where one would not have done), but whole documents are sent. `off`: whole documents to Redis, JSON Patches to subscribers. What others send is understood in every case. @defaultValue 'on'
    */
   readonly delta?: 'off' | 'shadow' | 'on';
   readonly log?: {

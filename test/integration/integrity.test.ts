@@ -35,6 +35,34 @@ describe('integrity', () => {
     ['a version that is none', { v: 'x' }, { expected: 'a version', found: 'NaN' }, ['log']],
   ];
 
+  it('a value in memory that is not that of its checksum any more: found by the heartbeat, told, and read anew', async () => {
+    const [store, writer] = [await stores.open({ heartbeat: 20 }), await stores.open()];
+    const corrupt = record(store, 'context:corrupt');
+    for (const id of ['w', 'x', 'y']) {
+      await writer.set(id, { n: 1, id });
+      await untilReplica(store, id);
+    }
+    const watched = new Watched(store.watch('x'));
+    const before = await store.get('x');
+    const { stringify } = JSON;
+    try {
+      // nothing can change a frozen value; but it can be made to look changed to who serializes it
+      JSON.stringify = ((value: unknown, ...rest: []) =>
+        value === before?.value ? '{"n":1,"id":"z"}' : stringify(value, ...rest)) as typeof JSON.stringify;
+      await waitFor(() => corrupt.length > 0, { what: 'the damage to be found' });
+    } finally {
+      JSON.stringify = stringify;
+    }
+    expect(corrupt).to.have.length(1);
+    expect(corrupt[0]).to.deep.include({ id: 'x', version: 1, expected: before?.checksum, bytes: 16, where: 'replica' });
+    await untilReplica(store, 'x');
+    const after = await store.get('x');
+    expect(after).to.deep.equal(before);
+    expect(after?.value).to.not.equal(before?.value);
+    expect((await watched.count(1))[0]).to.deep.include({ kind: 'reset', version: 1, value: { n: 1, id: 'x' } });
+    expect(await store.stats()).to.include({ checksumFailures: 1 });
+  });
+
   for (const [name, fields, facts, failing] of damages) {
     it(`${name}: read again once, then CORRUPT with an event and a line in the log`, async () => {
       const proxy = await stores.proxy();
