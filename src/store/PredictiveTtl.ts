@@ -210,8 +210,7 @@ export class PredictiveTtl {
   }
 
   #decide(id: string, tracked: Tracked, now: number): void {
-    if (tracked.calling) return;
-    if (this.#calls.size >= CALLS || now < tracked.callAt) {
+    if (tracked.calling || this.#calls.size >= CALLS || now < tracked.callAt) {
       this.#waiting.add(id);
       this.#arm();
       return;

@@ -92,6 +92,7 @@ describe('predicted times to live', () => {
     expect(await expiry(redis, store)).to.be.within(before + MIN, after + 2 * MIN);
     expect((await store.get('x'))?.expiresAt).to.equal(await expiry(redis, store));
     expect((await counters(store)).shortened).to.equal(1);
+    expect((await store.verify('x'))?.ok).to.equal(true);
   });
 
   it('give no expiry to what has none', async () => {

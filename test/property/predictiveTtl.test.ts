@@ -17,6 +17,9 @@ const OPTIONS = { minMs: MINUTE, maxMs: 12 * HOUR, keep: 0.8, halfLifeMs: 1e12, 
 /** After this long what an access asks for has been said, whatever was said shortly before. */
 const SAID_MS = MINUTE + 3_000;
 
+/** A bucket of the histogram ends so many times as far away as the one before. */
+const BUCKET = 1.19;
+
 interface Step {
   readonly by: number;
   /** Until the next access. */
@@ -54,7 +57,9 @@ class Instance {
     this.usedAt = now;
     this.#oracle.access(now);
     const predicted = predictTtl(this.#oracle, OPTIONS, now);
-    if (predicted !== null) this.promised = now + Math.min(predicted, OPTIONS.maxMs / HEADROOM);
+    // its tick may have been up to one before, which can make an interval fall into the bucket below
+    const least = Math.max(OPTIONS.minMs, (predicted ?? 0) / BUCKET) - this.ttl.tickMs;
+    if (predicted !== null) this.promised = now + Math.min(least, OPTIONS.maxMs / HEADROOM);
     else if (this.#oracle.weight(now) > 0) this.promised = written;
   }
 }
