@@ -212,6 +212,31 @@ export class ContextCommands {
     return reply[0] === 'TOUCHED' ? { version: Number(reply[1]), expiresAt: optional(reply[2]) } : null;
   }
 
+  /**
+   * Says that this instance needs a context for `needMs` from now, and gives it the expiry that all instances which predict need together
+   * (lua/include/fit.lua): a later one; or, where its expiry is `expected`, an earlier one. `hold`: it needs it for as long as was written. Null where there is none.
+   */
+  async fit(
+    id: string,
+    operation: string,
+    needMs: number,
+    expected: number | 'hold' | null,
+    deadline: Deadline,
+  ): Promise<{ version: number; expiresAt: number | null } | null> {
+    const keys = this.keys.of(id);
+    const { tombstoneMs, instanceId } = this.settings;
+    const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'predict the expiry' }, (attempt) =>
+      this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
+        `${operation} ${instanceId} ${needMs} ${attempt.slice(0, attempt.indexOf(' '))} ${expected ?? '-'}`,
+        `${tombstoneMs} ${GRACE_MS} ${PUBLISH} ${this.#mode}`,
+        id,
+        keys.channel,
+      ]),
+    );
+    // what is damaged is left to the reads, which mend it
+    return reply[0] === 'TOUCHED' || reply[0] === 'KEPT' ? { version: Number(reply[1]), expiresAt: optional(reply[2]) } : null;
+  }
+
   /** A question changes nothing: it is asked again until its time is over when the connection is lost or Redis is busy. */
   async ask<T>(deadline: Deadline, ask: () => Promise<T>): Promise<T> {
     for (let tries = 0; ; tries += 1) {

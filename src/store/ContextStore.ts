@@ -35,6 +35,7 @@ import { integrityHooks } from './integrityEvents.js';
 import { listContexts } from './listing.js';
 import { makeLogger } from './logging.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
+import { ABSENT, type PredictiveTtl, predictiveTtl } from './PredictiveTtl.js';
 import { listQuarantined, restoreContext } from './quarantine.js';
 import { StoreEmitter } from './StoreEmitter.js';
 import { traced } from './tracing.js';
@@ -90,6 +91,7 @@ export class ContextStore {
   readonly #integrity: Integrity;
   readonly #emitter: StoreEmitter;
   readonly #heartbeat: Heartbeat;
+  readonly #ttl: PredictiveTtl | null;
   #closing: Promise<void> | null = null;
 
   private constructor(
@@ -149,6 +151,7 @@ export class ContextStore {
       (swept) => expired({ ...swept, at: Math.ceil(connection.clock.latest(performance.now())) }),
       (id, deadline) => this.#integrity.repair(id, 'sweep', deadline),
     );
+    this.#ttl = options.predict === null ? null : predictiveTtl(options.predict, this.#commands, this.#replicas, options, logger);
   }
 
   /**
@@ -212,6 +215,7 @@ export class ContextStore {
   get<T = JsonValue>(id: string, options?: ReadOptions): Promise<Context<T> | null> {
     if (options === undefined && this.#closing === null) {
       const answer = this.#replicas.answer(id);
+      if (answer !== undefined) this.#ttl?.used(id);
       if (answer !== undefined) return (this.#options.copyValues ? answer.then(copy) : answer) as Promise<Context<T> | null>;
     }
     return this.#read(id, options) as Promise<Context<T> | null>;
@@ -232,6 +236,7 @@ export class ContextStore {
     const states =
       asked.length === 0 ? [] : await traced('getMany', this.namespace, undefined, () => this.#reader.readMany(asked, deadline));
     const found = new Map(asked.map((id, index) => [id, this.#replicas.seen(id, states[index] ?? null)]));
+    if (this.#ttl !== null) for (const id of ids) this.#used(id, found.get(id));
     return Promise.all(ids.map(async (id, index) => this.#out((await answers[index]) ?? found.get(id) ?? null)));
   }
 
@@ -239,8 +244,11 @@ export class ContextStore {
     checkId(id, this.#options.idBytes);
     const deadline = this.#deadline('has', options);
     const answer = this.#replicas.answer(id);
+    if (answer !== undefined) this.#ttl?.used(id);
     if (answer !== undefined) return (await answer) !== null;
-    return (await this.#commands.versionOf(id, deadline)) !== null;
+    const facts = await this.#commands.versionOf(id, deadline);
+    this.#used(id, facts);
+    return facts !== null;
   }
 
   /**
@@ -282,7 +290,11 @@ export class ContextStore {
 
   /** Removes a context; null where there was none. `version` is that of its tombstone. */
   delete(id: string, options: DeleteOptions = {}): Promise<{ version: number } | null> {
-    return this.#write('delete', id, options, (deadline) => this.#writer.delete(id, options.ifVersion, deadline));
+    return this.#write('delete', id, options, async (deadline) => {
+      const deleted = await this.#writer.delete(id, options.ifVersion, deadline);
+      this.#ttl?.forget(id);
+      return deleted;
+    });
   }
 
   /** Gives a context another expiry, counted from now, without a new version; null where there is none. */
@@ -455,6 +467,7 @@ export class ContextStore {
         ...this.#writer.delta,
         squash: this.#replicas.squashCounters,
       },
+      ttl: this.#ttl === null ? null : { tracked: this.#ttl.tracked, ...this.#ttl.counters },
       ...this.#writer.counters,
       resyncs,
       checksumFailures,
@@ -474,9 +487,11 @@ export class ContextStore {
   close(): Promise<void> {
     this.#closing ??= (async () => {
       this.#heartbeat.stop();
+      const predicted = this.#ttl?.close();
       await this.#integrity.close();
       this.#replicas.close();
       await this.#connection.close();
+      await predicted;
     })();
     return this.#closing;
   }
@@ -491,6 +506,7 @@ export class ContextStore {
     const deadline = this.#deadline('get', options);
     if (given !== undefined && given.fresh !== true) {
       const answer = this.#replicas.answer(id);
+      if (answer !== undefined) this.#ttl?.used(id);
       if (answer !== undefined) return this.#out(await answer);
     }
     // a connection that is known to be down is not waited for
@@ -498,6 +514,7 @@ export class ContextStore {
     if (known !== undefined) return this.#out(known);
     try {
       const state = await traced('get', this.namespace, id, () => this.#reader.read(id, deadline));
+      this.#used(id, state);
       return this.#out(this.#replicas.seen(id, state));
     } catch (error) {
       const unreachable = error instanceof ContextError && (error.code === 'CONNECTION' || error.code === 'TIMEOUT');
@@ -508,7 +525,18 @@ export class ContextStore {
   }
 
   #write<T>(operation: CallName, id: string, options: CallOptions, run: (deadline: Deadline) => Promise<T>): Promise<T> {
-    return traced(operation, this.namespace, id, async () => run(this.#deadline(operation, options)));
+    return traced(operation, this.namespace, id, async () => {
+      const result = await run(this.#deadline(operation, options));
+      if (operation !== 'delete') this.#ttl?.used(id);
+      return result;
+    });
+  }
+
+  /** For predictions: an access, and what Redis said of the context; undefined where a replica answered. */
+  #used(id: string, found: { readonly expiresAt: number | null } | null | undefined): void {
+    if (this.#ttl === null) return;
+    if (found === undefined) this.#ttl.used(id);
+    else this.#ttl.found(id, found === null ? ABSENT : found.expiresAt);
   }
 
   #out(context: Context | null): Context | null {
