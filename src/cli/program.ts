@@ -7,6 +7,9 @@ import { historyCommand } from './commands/history.js';
 import { inspectCommand } from './commands/inspect.js';
 import { listCommand } from './commands/list.js';
 import { patchCommand } from './commands/patch.js';
+import { quarantineCommand } from './commands/quarantine.js';
+import { repairCommand } from './commands/repair.js';
+import { restoreCommand } from './commands/restore.js';
 import { setCommand } from './commands/set.js';
 import { statsCommand } from './commands/stats.js';
 import { touchCommand } from './commands/touch.js';
@@ -37,7 +40,7 @@ export function createProgram(signal: AbortSignal): Command {
   // biome-ignore format: the order of the help
   const commands = [
     getCommand, setCommand, patchCommand, deleteCommand, touchCommand, listCommand, watchCommand,
-    historyCommand, inspectCommand, verifyCommand, statsCommand, doctorCommand, upgradeCommand, demoCommand,
+    historyCommand, inspectCommand, verifyCommand, repairCommand, restoreCommand, quarantineCommand, statsCommand, doctorCommand, upgradeCommand, demoCommand,
   ];
   for (const create of commands) program.addCommand(create(signal).copyInheritedSettings(program));
   return withHelp(program, {
