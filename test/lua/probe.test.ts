@@ -1,8 +1,9 @@
 import { readdirSync } from 'node:fs';
 import { expect } from 'chai';
+import { answerCheck, guardOf } from '../../src/core/seal.js';
 import { accessPattern, probeKeys } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
-import { LuaNamespace } from '../helpers/lua.js';
+import { LuaNamespace, operation } from '../helpers/lua.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 
 const LUA = new URL('../../lua/', import.meta.url);
@@ -81,7 +82,12 @@ describe('lua/probe.lua', () => {
       const client = server.client({ username, password: 'secret' });
       const { keys, channel } = probeKeys(namespace);
       try {
-        return (await client.eval(scriptSource('probe'), keys.length, ...keys, channel, 'PUBLISH')) as unknown[];
+        const salt = operation();
+        const guard = guardOf(salt, [...keys, channel, 'PUBLISH']);
+        const source = scriptSource('probe');
+        const reply = (await client.eval(source, keys.length, ...keys, channel, 'PUBLISH', guard)) as (string | number)[];
+        expect(reply.pop()).to.equal(answerCheck(salt, reply));
+        return reply;
       } finally {
         client.disconnect();
       }
