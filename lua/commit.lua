@@ -153,7 +153,7 @@ end
 -- would fill it: of those it keeps the entry, without the bytes. A document in chunks is never in it: a client keeps a checkpoint beside it.
 local logged_kind, logged, logged_encoding = kind, payload, encoding
 local key_version = tonumber(stored.kf) or 0
-if not live or key_version > version then
+if not live or key_version < 1 or key_version > version then
   key_version = 0
 end
 local due = key_version == 0 or next_version - key_version >= tonumber(keyframe)

@@ -50,9 +50,6 @@ elseif not c.data then
 end
 if tostring(#data) ~= c.len then wrong[#wrong + 1] = 'length' end
 if sha ~= c.sha then wrong[#wrong + 1] = 'sha1' end
--- what binds the checksums to id, version and times; a namespace of format 1 has none
-local seal = redis.sha1hex(table.concat({ tostring(c.v), tostring(c.crc), tostring(c.sha), tostring(c.len), tostring(c.at), c.exp or '-', id }, ' '))
-if c.seal and seal ~= c.seal then wrong[#wrong + 1] = 'seal' end
 local crc = 'not computed above 4096 bytes in Redis: pipe the data through crc32'
 if #data <= 4096 then
   local sum = bit.bnot(0)
@@ -65,6 +62,9 @@ if #data <= 4096 then
   crc = bit.tohex(bit.bnot(sum))
   if crc ~= c.crc then wrong[#wrong + 1] = 'crc32' end
 end
+-- what binds the checksums to id, version and times; a namespace of format 1 has none
+local seal = redis.sha1hex(table.concat({ tostring(c.v), tostring(c.crc), tostring(c.sha), tostring(c.len), tostring(c.at), c.exp or '-', id }, ' '))
+if c.seal and seal ~= c.seal then wrong[#wrong + 1] = 'seal' end
 local lines = {
   'id        ' .. id,
   'version   ' .. tostring(c.v),
