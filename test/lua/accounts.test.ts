@@ -254,6 +254,8 @@ describe('the accounts of the Lua scripts', function () {
           ['an expiry by commit', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { ttl: 60_000 })],
           ['no expiry by commit', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { ttl: 'none' })],
           ['a fence', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { fence: 5 })],
+          ['chunks without a seal', () => lua.commit('a', planned.document, { ...planned.options, ttl: 'none', protocol: 1 })],
+          ['their first seal', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), {})],
           ['no seal', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { protocol: 1 })],
           ['a seal', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), {})],
           ['a checkpoint', () => checkpoint(lua, 'a', text(n))],
