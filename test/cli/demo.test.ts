@@ -15,7 +15,13 @@ interface Report {
     readonly pid: number;
     readonly versions: number;
     readonly written: number;
-    readonly frames: { readonly splice: number; readonly patch: number; readonly full: number; readonly bytes: number; readonly documentBytes: number };
+    readonly frames: {
+      readonly splice: number;
+      readonly patch: number;
+      readonly full: number;
+      readonly bytes: number;
+      readonly documentBytes: number;
+    };
     readonly lag: { readonly samples: number; readonly p50: number; readonly p99: number; readonly max: number };
     readonly missed: number;
     readonly duplicates: number;
