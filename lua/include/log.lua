@@ -18,8 +18,16 @@ local function log_last_version(log)
   return last[1] and entry_version(last[1]) or 0
 end
 
--- The id of one more entry of a version that the log has already: beside it, not after it.
-local function next_entry(last, version)
-  local had, place = string.match(last and last[1] or '', '^(%d+)-(%d+)$')
+-- The id of one more entry of a version that the log has already: beside it, not after it. Ids that were given are never free again, not even
+-- where their entry was taken out.
+local function next_entry(log, version)
+  local info = redis.pcall('XINFO', 'STREAM', log)
+  local last = ''
+  for i = 1, info.err and 0 or #info, 2 do
+    if info[i] == 'last-generated-id' then
+      last = info[i + 1]
+    end
+  end
+  local had, place = string.match(last, '^(%d+)-(%d+)$')
   return version .. '-' .. (tonumber(had) == tonumber(version) and tonumber(place) + 1 or 1)
 end

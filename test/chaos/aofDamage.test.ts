@@ -9,7 +9,10 @@ describe('an append-only file with a flipped bit', function () {
   this.timeout(60_000);
   let server: RedisServer;
   before(async () => {
-    server = await RedisServer.start({ appendOnly: true, config: { 'aof-use-rdb-preamble': 'no', 'auto-aof-rewrite-percentage': '0' } });
+    server = await RedisServer.start({
+      appendOnly: true,
+      config: { 'aof-use-rdb-preamble': 'no', 'auto-aof-rewrite-percentage': '0' },
+    });
   });
   after(() => server.stop());
   const stores = useStores(() => server);
@@ -51,7 +54,9 @@ describe('an append-only file with a flipped bit', function () {
       expect(flip(before, text === '' ? crc : text)).to.be.at.least(1);
       await server.restart();
       const stored = await redis.hgetall(context);
-      expect(text === '' ? stored.crc !== crc : !stored.data?.startsWith('{"n":2,'), 'Redis has loaded it as it is').to.equal(true);
+      expect(text === '' ? stored.crc !== crc : !stored.data?.startsWith('{"n":2,'), 'Redis has loaded it as it is').to.equal(
+        true,
+      );
       const reader = await stores.open();
       const [corrupt, repaired] = [record(reader, 'context:corrupt'), record(reader, 'context:repaired')];
       if (copies) {
