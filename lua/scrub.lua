@@ -74,7 +74,8 @@ local function check_log(key, id, f, from)
     for i = 1, #last[2], 2 do
       e[last[2][i]] = last[2][i + 1]
     end
-    if last[1] ~= f.v .. '-0' or e.crc ~= f.crc or e.sha ~= f.sha then
+    -- a version can have further entries, <version>-1 and so on: those of its repair
+    if string.match(last[1], '^(%d+)-') ~= f.v or e.crc ~= f.crc or e.sha ~= f.sha then
       return 'log ends at ' .. last[1]
     end
   end

@@ -16,8 +16,8 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   redis: ['core'],
   replica: ['redis', 'core'],
   store: ['replica', 'redis', 'core'],
-  index: ['store', 'core'],
-  cli: ['store', 'core'],
+  index: ['queues', 'store', 'core'],
+  cli: ['queues', 'store', 'core'],
   queues: ['store', 'core'],
 };
 

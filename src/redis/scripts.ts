@@ -3,7 +3,18 @@ import { existsSync, readFileSync } from 'node:fs';
 import { sha1Hex } from '../core/checksum.js';
 import { ContextError } from '../core/errors.js';
 
-export const SCRIPT_NAMES = ['commit', 'delete', 'touch', 'expire', 'versions', 'catchup', 'probe', 'scrub', 'reconcile', 'totals'] as const;
+export const SCRIPT_NAMES = [
+  'commit',
+  'delete',
+  'touch',
+  'expire',
+  'versions',
+  'catchup',
+  'probe',
+  'scrub',
+  'reconcile',
+  'totals',
+] as const;
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
 export interface Script {

@@ -32,6 +32,7 @@ import { Heartbeat } from './Heartbeat.js';
 import { historyOf, patchesOf, verifyContext } from './inspection.js';
 import { listContexts } from './listing.js';
 import { makeLogger } from './logging.js';
+import { Maintenance } from './Maintenance.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
 import { StoreEmitter } from './StoreEmitter.js';
 import { traced } from './tracing.js';
@@ -54,6 +55,7 @@ import type {
   WriteOptions,
   WriteResult,
 } from './types.js';
+import { InlineWorkers } from './workersHook.js';
 
 /** Most ids in one `getMany`. */
 const MANY = 1_000;
@@ -74,6 +76,9 @@ export interface ContextKeyNames {
 export class ContextStore {
   readonly namespace: string;
   readonly instanceId: string;
+  /** What background work asks of the store; see docs/QUEUES.md. */
+  readonly maintenance: Maintenance;
+  readonly #workers = new InlineWorkers();
   readonly #options: ResolvedOptions;
   readonly #connection: RedisConnection;
   readonly #commands: ContextCommands;
@@ -114,6 +119,8 @@ export class ContextStore {
       told.set(key, true);
       emitter.emit('context:expired', { id, version, at });
     };
+    const swept = ({ id, version }: { readonly id: string; readonly version: number }): void =>
+      expired({ id, version, at: Math.ceil(connection.clock.latest(performance.now())) });
     this.#reader = new ContextReader(this.#commands, corrupt);
     this.#subscriptions = new Subscriptions(connection, () => this.#heartbeat.compareNow('reconnect'));
     this.#replicas = new ReplicaSet(
@@ -138,9 +145,22 @@ export class ContextStore {
     this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter);
     this.#heartbeat = new Heartbeat(
       { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
-      { everyMs: options.heartbeatMs, timeoutMs: options.timeoutMs },
-      (swept) => expired({ ...swept, at: Math.ceil(connection.clock.latest(performance.now())) }),
+      {
+        everyMs: options.heartbeatMs,
+        timeoutMs: options.timeoutMs,
+        sweeps: () => options.workers === 'off' || (options.workers === 'inline' && !this.#workers.up),
+      },
+      swept,
     );
+    const repairing = this as { readonly repair?: (id: string, options: CallOptions) => Promise<unknown> };
+    this.maintenance = new Maintenance({
+      commands: this.#commands,
+      redis: options.redis,
+      timeoutMs: options.timeoutMs,
+      queues: options.queues,
+      repair: typeof repairing.repair === 'function' ? repairing.repair.bind(this) : null,
+      expired: swept,
+    });
   }
 
   /**
@@ -183,6 +203,7 @@ export class ContextStore {
       await loadScripts(connection, deadline);
       const store = new ContextStore(options, connection, emitter, logger, opened);
       store.#heartbeat.start();
+      if (options.workers === 'inline') store.#workers.begin(store.maintenance, logger);
       return store;
     } catch (error) {
       await connection.close();
@@ -418,10 +439,11 @@ export class ContextStore {
     return this.#emitter.on(name, listener);
   }
 
-  /** Ends watchers, heartbeat and connections. Calls after it fail with `CLOSED`; calling it again waits for the same end. */
+  /** Ends background work, watchers, heartbeat and connections. Calls after it fail with `CLOSED`; calling it again waits for the same end. */
   close(): Promise<void> {
     this.#closing ??= (async () => {
       this.#heartbeat.stop();
+      await this.#workers.close();
       this.#replicas.close();
       await this.#connection.close();
     })();

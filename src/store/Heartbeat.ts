@@ -20,18 +20,21 @@ interface Parts {
   readonly logger: Logger;
 }
 
+interface HeartbeatOptions {
+  readonly everyMs: number;
+  readonly timeoutMs: number;
+  /** Whether this process has to sweep by itself: no queue does it. */
+  readonly sweeps: () => boolean;
+}
+
 export class Heartbeat {
   readonly #parts: Parts;
-  readonly #options: { readonly everyMs: number; readonly timeoutMs: number };
+  readonly #options: HeartbeatOptions;
   readonly #expired: (expired: { id: string; version: number }) => void;
   readonly #timers = new Set<NodeJS.Timeout>();
   #stopped = false;
 
-  constructor(
-    parts: Parts,
-    options: { readonly everyMs: number; readonly timeoutMs: number },
-    expired: (event: { id: string; version: number }) => void,
-  ) {
+  constructor(parts: Parts, options: HeartbeatOptions, expired: (event: { id: string; version: number }) => void) {
     this.#parts = parts;
     this.#options = options;
     this.#expired = expired;
@@ -80,6 +83,7 @@ export class Heartbeat {
 
   async #expire(): Promise<void> {
     const { commands } = this.#parts;
+    if (!this.#options.sweeps()) return;
     for (const shard of commands.keys.shards) {
       for (let call = 0; call < EXPIRE_CALLS && !this.#stopped; call += 1) {
         const { more, expired } = await commands.expire(shard, EXPIRE_BATCH, this.#deadline());
