@@ -6,7 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { ContextStore } from '../../src/index.js';
 
 const [url = '', namespace = ''] = process.argv.slice(2);
-const store = await ContextStore.connect({ redis: url, namespace, heartbeat: '20ms', logger: false });
+const store = await ContextStore.connect({ redis: url, namespace, heartbeat: '20ms', workers: 'off', logger: false });
 const loop = (async () => {
   for await (const change of store.watch('x')) console.log(`change ${change.version}`);
 })();

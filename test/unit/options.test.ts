@@ -37,6 +37,8 @@ describe('the options of a store', () => {
       contextBytes: MB,
       depth: 256,
       idBytes: 512,
+      workers: 'inline',
+      queues: { sweepEveryMs: 1_000, scrubEveryMs: 86_400_000, scrubRate: 8 * MB, reconcileEveryMs: 300_000 },
       evictionPolicy: 'refuse',
       logger: undefined,
     });
@@ -66,6 +68,8 @@ describe('the options of a store', () => {
       memory: { local: '1gb' },
       log: { keep: 512, bytes: '1mb', tombstone: '7d' },
       limits: { contextBytes: '8mb', depth: 1_000, idBytes: 1 },
+      workers: 'external',
+      queues: { sweepEvery: '250ms', scrubEvery: '7d', scrubRate: '64mb', reconcileEvery: '1h' },
       evictionPolicy: 'warn',
       logger: quiet,
     });
@@ -88,6 +92,8 @@ describe('the options of a store', () => {
       contextBytes: 8 * MB,
       depth: 1_000,
       idBytes: 1,
+      workers: 'external',
+      queues: { sweepEveryMs: 250, scrubEveryMs: 604_800_000, scrubRate: 64 * MB, reconcileEveryMs: 3_600_000 },
       evictionPolicy: 'warn',
     });
   });
@@ -151,6 +157,12 @@ describe('the options of a store', () => {
       [{ limits: { depth: 1_001 } }, 'limits.depth'],
       [{ limits: { idBytes: 0 } }, 'limits.idBytes'],
       [{ limits: { idBytes: 513 } }, 'limits.idBytes'],
+      [{ workers: 'on' }, 'workers'],
+      [{ queues: { sweep: '1s' } }, 'queues'],
+      [{ queues: { sweepEvery: '99ms' } }, 'queues.sweepEvery'],
+      [{ queues: { scrubEvery: 0 } }, 'queues.scrubEvery'],
+      [{ queues: { scrubRate: '1kb' } }, 'queues.scrubRate'],
+      [{ queues: { reconcileEvery: 'often' } }, 'queues.reconcileEvery'],
       [{ evictionPolicy: 'ignore' }, 'evictionPolicy'],
       [{ logger: true }, 'logger'],
       [{ logger: { info: () => {} } }, 'logger'],
