@@ -4,7 +4,7 @@
  */
 import { type Job, Queue, WaitingError, Worker } from 'bullmq';
 import { ContextError } from '../src/core/errors.js';
-import type { Maintenance, QueueClient } from '../src/store/Maintenance.js';
+import type { Maintenance, QueueConnection } from '../src/store/Maintenance.js';
 import type { Logger } from '../src/store/types.js';
 import { reconcileQueue } from './reconcile.js';
 import { Schedule } from './Schedule.js';
@@ -54,7 +54,7 @@ interface Line {
 export class Workers {
   readonly #maintenance: Maintenance;
   readonly #options: WorkersOptions;
-  readonly #client: QueueClient;
+  readonly #connection: QueueConnection;
   readonly #lines = new Map<QueueName, Line>();
   readonly #stopping = new AbortController();
   readonly #told = new Map<string, number>();
@@ -63,8 +63,8 @@ export class Workers {
   private constructor(maintenance: Maintenance, options: WorkersOptions) {
     this.#maintenance = maintenance;
     this.#options = options;
-    this.#client = maintenance.queueClient();
-    this.#client.on('error', (error) => this.#failed('connection', error));
+    this.#connection = maintenance.queueConnection();
+    this.#connection.client.on('error', (error) => this.#failed('connection', error));
   }
 
   /** Takes part from now on. @throws ContextError `NO_PERMISSION` where this Redis user may not run queues; nothing is left open then */
@@ -82,7 +82,7 @@ export class Workers {
 
   #add(kind: QueueKind): void {
     const { queuePrefix: prefix } = this.#maintenance;
-    const queue = new Queue(kind.name, { connection: this.#client, prefix, streams: { events: { maxLen: 1_000 } } });
+    const queue = new Queue(kind.name, { connection: this.#connection.client, prefix, streams: { events: { maxLen: 1_000 } } });
     queue.on('error', (error) => this.#failed(kind.name, error));
     const schedule = new Schedule(queue, kind, this.#maintenance, this.#options.logger);
     this.#lines.set(kind.name, { queue, schedule, worker: undefined });
@@ -98,7 +98,7 @@ export class Workers {
     try {
       await Promise.race([announced, late]);
     } catch (error) {
-      if (!/NOPERM/.test(errorText(error))) throw error;
+      if (!/NOPERM|can't run this command|can't access/.test(errorText(error))) throw error;
       const message = `this Redis user may not run the background queues (${errorText(error)}): grant the rights in docs/QUEUES.md`;
       throw new ContextError('NO_PERMISSION', message, { namespace: this.#maintenance.namespace, cause: error });
     }
@@ -109,7 +109,7 @@ export class Workers {
     for (const [name, line] of this.#lines) {
       const { lockMs } = KINDS[name];
       const worker = new Worker(name, (job, token) => this.#process(name, job, token), {
-        connection: this.#client,
+        connection: this.#connection.client,
         prefix,
         name: instanceId,
         concurrency: this.#options.concurrency ?? 1,
@@ -195,11 +195,10 @@ export class Workers {
       await all([...lines.map(({ schedule }) => schedule.stop()), ...workers.map((worker) => worker.close())]);
       await all(lines.map(({ queue }) => queue.close()));
     });
+    const { client } = this.#connection;
+    if (orderly) await inTime(END_MS, () => (client.status === 'ready' ? client.quit() : Promise.resolve()));
     // a worker that waits for a dead server waits for ever, and closing it by force waits with it
-    if (!orderly)
-      await inTime(END_MS, () => all([...workers, ...lines.map(({ queue }) => queue)].map((part) => part.disconnect())));
-    await inTime(END_MS, () => (this.#client.status === 'ready' ? this.#client.quit() : Promise.resolve()));
-    this.#client.disconnect();
+    this.#connection.end();
   }
 }
 

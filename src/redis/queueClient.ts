@@ -5,31 +5,44 @@
 import { Redis, type RedisOptions } from 'ioredis';
 import { optionsOf, type RedisTarget } from './RedisConnection.js';
 
-export type QueueClient = Redis;
-
 /** Longest pause between two attempts to connect, ms. */
 const RECONNECT_MAX_MS = 2_000;
 
-/** Its owner listens to `error` and ends it. */
-export function queueClient(target: RedisTarget, connectionName: string): QueueClient {
-  const options: Omit<RedisOptions, 'replyMapping'> = {
-    connectionName,
-    maxRetriesPerRequest: null,
-    enableReadyCheck: true,
-    commandTimeout: undefined,
-    socketTimeout: undefined,
-    lazyConnect: false,
-    enableAutoPipelining: false,
-    enableOfflineQueue: true,
-    autoResubscribe: true,
-    autoResendUnfulfilledCommands: true,
-    disconnectTimeout: 100,
-    keepAlive: 10_000,
-    retryStrategy: (attempt) => Math.min(RECONNECT_MAX_MS, 50 * 2 ** Math.min(attempt, 6)),
-  };
-  const client = make(target, options);
-  client.on('error', () => {});
-  return client;
+/** One client with the copies that BullMQ makes of it to wait on: ended as one, whatever state the server is in. */
+export class QueueConnection {
+  readonly client: Redis;
+  readonly #copies = new Set<Redis>();
+
+  constructor(target: RedisTarget, connectionName: string) {
+    this.client = make(target, {
+      connectionName,
+      maxRetriesPerRequest: null,
+      enableReadyCheck: true,
+      commandTimeout: undefined,
+      socketTimeout: undefined,
+      lazyConnect: false,
+      enableAutoPipelining: false,
+      enableOfflineQueue: true,
+      autoResubscribe: true,
+      autoResendUnfulfilledCommands: true,
+      disconnectTimeout: 100,
+      keepAlive: 10_000,
+      retryStrategy: (attempt) => Math.min(RECONNECT_MAX_MS, 50 * 2 ** Math.min(attempt, 6)),
+    });
+    const duplicate = this.client.duplicate.bind(this.client);
+    this.client.duplicate = ((...given: Parameters<typeof duplicate>) => {
+      const copy = duplicate(...given);
+      copy.on('error', () => {});
+      this.#copies.add(copy);
+      return copy;
+    }) as typeof this.client.duplicate;
+    this.client.on('error', () => {});
+  }
+
+  /** Ends all at once; what was not answered stays so. BullMQ's own way waits for a server that may be gone. */
+  end(): void {
+    for (const client of [...this.#copies, this.client]) client.disconnect();
+  }
 }
 
 function make(target: RedisTarget, options: Omit<RedisOptions, 'replyMapping'>): Redis {

@@ -7,10 +7,10 @@ import { isContextError } from '../core/errors.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
 import { queuePrefix, type ShardKeys } from '../redis/keys.js';
 import { type Damage, type Fixes, MaintenanceCommands } from '../redis/MaintenanceCommands.js';
-import { type QueueClient, queueClient } from '../redis/queueClient.js';
+import { QueueConnection } from '../redis/queueClient.js';
 import type { Deadline, RedisTarget } from '../redis/RedisConnection.js';
 
-export type { Damage, Fixes, QueueClient };
+export type { Damage, Fixes, QueueConnection };
 
 export interface WorkOptions {
   /** Ends the work after the step that runs. */
@@ -122,8 +122,8 @@ export class Maintenance {
   }
 
   /** A connection for BullMQ, which its caller ends. */
-  queueClient(): QueueClient {
-    return queueClient(this.#parts.redis, `lukhas-context:${this.namespace}:${this.instanceId}:queues`);
+  queueConnection(): QueueConnection {
+    return new QueueConnection(this.#parts.redis, `lukhas-context:${this.namespace}:${this.instanceId}:queues`);
   }
 
   /** Redis's time, ms since the epoch: the clock of this process may be wrong. */
