@@ -199,7 +199,15 @@ export class Workers {
     if (orderly) await inTime(END_MS, () => (client.status === 'ready' ? client.quit() : Promise.resolve()));
     // a worker that waits for a dead server waits for ever, and closing it by force waits with it
     this.#connection.end();
+    if (!orderly) for (const worker of workers) stopTimers(worker);
   }
+}
+
+/** The timers that BullMQ stops at the end of a `close` that never ends, and which keep the process alive. */
+function stopTimers(worker: Worker): void {
+  const inside = worker as unknown as { lockManager?: { close(): Promise<void> }; stalledCheckStopper?: () => void };
+  inside.lockManager?.close().catch(() => {});
+  inside.stalledCheckStopper?.();
 }
 
 /** Whether the work was done within the time; what it then comes to is not looked at. */
