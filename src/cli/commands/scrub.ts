@@ -23,7 +23,7 @@ export function scrubCommand(signal: AbortSignal): Command {
   return withHelp(command, {
     examples: [
       ['lukhas-context scrub --namespace agents', 'one pass, with progress on a terminal'],
-      ['lukhas-context scrub --rate 64mb', 'faster: Redis hashes some 500 MB a second, and blocks for 2 ms a step'],
+      ['lukhas-context scrub --rate 64mb', 'faster: Redis hashes some 500 MB a second, and blocks for 0.3 ms a step'],
       ['lukhas-context scrub --json', '{"ok":true,"checked":2,"bytes":824,"damaged":0,"healed":0,...}'],
     ],
     exits: { 0: 'all is sound, or was healed', 4: 'damage was found that could not be healed, or is in quarantine' },
