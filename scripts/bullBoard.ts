@@ -68,7 +68,9 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => 
 try {
   await server.listen({ host: options.host, port: options.port });
   const address = server.server.address();
-  process.stdout.write(`http://${options.host}:${typeof address === 'object' && address !== null ? address.port : options.port}/queues\n`);
+  process.stdout.write(
+    `http://${options.host}:${typeof address === 'object' && address !== null ? address.port : options.port}/queues\n`,
+  );
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}: choose another --port or --host\n`);
   process.exitCode = 1;
