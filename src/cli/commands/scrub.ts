@@ -57,7 +57,9 @@ async function scrub({ store, output, signal }: Session, rate: number): Promise<
     const found = damaged === 0 ? 'all sound' : `${count(damaged)} damaged, ${count(healed)} of them healed`;
     const kept = quarantined === 0 ? '' : `, ${count(quarantined)} in quarantine`;
     const end = complete ? '' : 'stopped early: ';
-    output.line(`${end}${count(checked)} contexts, ${formatBytes(bytes)} in ${seconds} s: ${found}${kept}`);
+    output.line(
+      `${end}${count(checked)} ${checked === 1 ? 'context' : 'contexts'}, ${formatBytes(bytes)} in ${seconds} s: ${found}${kept}`,
+    );
   }
   return ok ? 0 : 4;
 }
