@@ -11,22 +11,25 @@
 -- ARGV[2] string  payload of the frame from the base named in the header to the document; empty: ARGV[1] is that
 -- ARGV[3] string  header, words: op by ifVersion|- ifCrc|- baseVersion baseCrc|- baseSha|- sha1 crc length(bytes)
 --                 ttl(ms)|keep|none till(ms) previousTill(ms) firstSent(ms) fence kind(full|patch|splice) encoding(-|gz|br)
---                 logKeep(entries) logBytes(bytes) keyframe(versions) tombstone(ms) grace(ms) publishCommand protocol(1|2)
+--                 logKeep(entries) logBytes(bytes) keyframe(versions) tombstone(ms) grace(ms) publishCommand protocol(1|2) sealed(1|0)
 -- ARGV[4] string  id
 -- ARGV[5] string  channel
 -- ARGV[6] string  plan, how the chunks are made (lua/include/plan.lua), or empty: the document is one field, from ARGV[1]
--- ARGV[7..] string  chunks, where the plan names them
--- Returns: COMMITTED version at(ms) kind frame(bytes) exp(ms, 0 none) accounted(bytes) | APPLIED version at(ms) crc: this operation did it
+-- ARGV[7..] string  chunks, where the plan names them; the last is the guard (lua/include/guard.lua) over KEYS, the frame's payload and ARGV[3] to ARGV[6]
+-- Returns: COMMITTED version at(ms) kind frame(bytes) exp(ms, 0 none) accounted(bytes) due(1: a checkpoint is wanted | 0) | APPLIED version at(ms) crc: this operation did it
 --   before | CONFLICT version crc: the current ones | FENCED fence | LOCKED txn deadline(ms) | CHECKSUM sha1 length: as they arrived
 --   | BASE_MISMATCH version crc chunk: a plan that builds on other bytes than are stored; chunk names the stored one that is damaged
---   (chunks or len: their list or its length is), or -
+--   (chunks or len: their list or its length is), or - | DAMAGED: the stored fields do not have their seal | GARBLED: not what was sent
 --   | WRITE_CORRUPT version: the old bytes are back | LATE now(ms): this attempt came after its time | PENDING wait(ms): an
 --   earlier attempt may still arrive | UNCERTAIN version: the log no longer reaches back to the first attempt
 -- Publishes: one frame on the channel (a document above 4 KB as further messages that follow its header); before it an `expired` frame
 --   where an expired context was still there.
 -- Atomic because: version check, bytes, log, indexes, accounts and frame must agree whatever else runs; a script's error does not
 --   undo its writes, so every refusal stands before the first of them.
+-- @include guard
 -- @include clock
+-- @include seal
+-- @include stored
 -- @include log
 -- @include retry
 -- @include frame
@@ -37,70 +40,79 @@
 local context, log, exp_index, use_index, size_index, mem, old = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local data, payload, id, channel, plan = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
 local op, by, if_version, if_crc, base_version, base_crc, base_sha, sha, crc, length, ttl, till, prev, sent, fence, kind, encoding, log_keep,
-  log_bytes, keyframe, tombstone, grace, publish, protocol = string.match(ARGV[3], '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)'
-  .. ' (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  log_bytes, keyframe, tombstone, grace, publish, protocol, sealed = string.match(ARGV[3], '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)'
+  .. ' (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
 local INLINE = 4096
 
--- 1. what is there
+-- what is not a document and is published as it came has no other checksum
+local framed = (payload == '' and kind ~= 'full') and data or payload
+if not arrived(ARGV[#ARGV], context, log, exp_index, use_index, size_index, mem, old, framed, ARGV[3], id, channel, plan) then
+  return answered({ 'GARBLED' })
+end
+
+-- 1. what is there, and whether it is what was written
 local now = clock_ms()
-local stored = redis.call('HMGET', context, 'v', 'crc', 'exp', 'op', 'at', 'fence', 'intent', 'kf', 'sha', 'chunks', 'len')
-local stored_version, stored_exp = tonumber(stored[1]), tonumber(stored[3])
+local stored = stored_fields(context)
+if fields_damaged(id, stored, sealed == '1') then
+  return answered({ 'DAMAGED' })
+end
+local stored_version, stored_exp = tonumber(stored.v), tonumber(stored.exp)
 local live = stored_version ~= nil and not (stored_exp and stored_exp <= now)
 local version = live and stored_version or 0
 
 -- 2. applied already?
-if stored[4] == op then
-  return { 'APPLIED', stored_version, tonumber(stored[5]), stored[2] }
+if stored.op == op then
+  return answered({ 'APPLIED', stored_version, tonumber(stored.at), stored.crc })
 end
 if prev ~= '0' then
   local answer = earlier_attempt(log, op, now, tonumber(prev), tonumber(sent))
   if answer then
-    return answer
+    return answered(answer)
   end
 end
 if now > tonumber(till) then
-  return { 'LATE', now }
+  return answered({ 'LATE', now })
 end
 
 -- 3. refused by version, fence or intent?
-if if_version ~= '-' and (tonumber(if_version) ~= version or (if_crc ~= '-' and if_crc ~= stored[2])) then
-  return { 'CONFLICT', version, live and stored[2] or '-' }
+if if_version ~= '-' and (tonumber(if_version) ~= version or (if_crc ~= '-' and if_crc ~= stored.crc)) then
+  return answered({ 'CONFLICT', version, live and stored.crc or '-' })
 end
-if stored[6] and fence ~= '0' and tonumber(fence) < tonumber(stored[6]) then
-  return { 'FENCED', stored[6] }
+if stored.fence and fence ~= '0' and tonumber(fence) < tonumber(stored.fence) then
+  return answered({ 'FENCED', stored.fence })
 end
-if stored[7] then
-  local txn, deadline = string.match(stored[7], '^(%S+) (%d+)$')
+if stored.intent then
+  local txn, deadline = string.match(stored.intent, '^(%S+) (%d+)$')
   if txn and tonumber(deadline) > now then
-    return { 'LOCKED', txn, tonumber(deadline) }
+    return answered({ 'LOCKED', txn, tonumber(deadline) })
   end
 end
 
 -- 4. and 5. the new bytes, as sent or built from the stored ones, must be what the client hashed
 local bytes = tonumber(length)
 local in_place = base_sha ~= '-'
-if in_place and (not live or base_sha ~= stored[9] or tonumber(base_version) ~= version or base_crc ~= stored[2]) then
-  return { 'BASE_MISMATCH', version, live and stored[2] or '-', '-' }
+if in_place and (not live or base_sha ~= stored.sha or tonumber(base_version) ~= version or base_crc ~= stored.crc) then
+  return answered({ 'BASE_MISMATCH', version, live and stored.crc or '-', '-' })
 end
-local manifest = in_place and (stored[10] or '') or nil
+local manifest = in_place and (stored.chunks or '') or nil
 local built
 if plan == '' then
   local found = redis.sha1hex(data)
   if found ~= sha or bytes ~= #data then
-    return { 'CHECKSUM', found, #data }
+    return answered({ 'CHECKSUM', found, #data })
   end
 else
   local why, sources
   built, why, sources = run_plan(context, plan, manifest)
   -- chunks that the plan does not name stay as they are
-  local found = built and built.grown + ((in_place and stored[10] and not built.whole) and tonumber(stored[11]) or 0) or 0
+  local found = built and built.grown + ((in_place and stored.chunks and not built.whole) and tonumber(stored.len) or 0) or 0
   if not built or built.sha ~= sha or found ~= bytes then
     -- what does not fit is what is stored, or what arrived
-    local damaged = in_place and damaged_part(sources, manifest, base_sha, stored[11])
+    local damaged = in_place and damaged_part(sources, manifest, base_sha, stored.len)
     if damaged then
-      return { 'BASE_MISMATCH', version, stored[2], damaged }
+      return answered({ 'BASE_MISMATCH', version, stored.crc, damaged })
     end
-    return { 'CHECKSUM', why or built.sha, found }
+    return answered({ 'CHECKSUM', why or built.sha, found })
   end
   if built.whole then
     data = built.whole
@@ -121,15 +133,15 @@ elseif not live then
 end
 if stored_version and not live then
   local keys = { context = context, log = log, exp = exp_index, use = use_index, size = size_index, mem = mem }
-  remove_context(keys, id, stored_version .. '-1', 'expired', now, '-', by, tombstone)
-  redis.call(publish, channel, removal_frame(protocol, 'expired', stored_version, stored_version, stored[2] or '-', now, '-', by))
+  remove_context(keys, id, stored_version, 'expired', now, '-', by, tombstone)
+  redis.call(publish, channel, removal_frame(protocol, 'expired', stored_version, stored_version, stored.crc or '-', now, '-', by))
 end
 local next_version = (stored_version or log_last_version(log)) + 1
-local before_crc = live and stored[2] or '-'
+local before_crc = live and stored.crc or '-'
 if kind ~= 'full' and payload == '' then
   payload = ARGV[1]
 end
-if kind ~= 'full' and not (live and #payload < bytes and tonumber(base_version) == version and base_crc == stored[2]) then
+if kind ~= 'full' and not (live and #payload < bytes and tonumber(base_version) == version and base_crc == stored.crc) then
   kind, payload, encoding = 'full', '', '-'
 end
 local whole = kind == 'full' and payload == ''
@@ -137,20 +149,19 @@ if whole then
   encoding = '-'
   payload = chunked and '' or data
 end
--- The log gets what is published, but a whole document now and then so that patches can be replayed from it, and no other whole
--- document that would fill it: of those it keeps the entry, without the bytes. Of a chunked one a copy of the context stands beside it.
+-- The log gets what is published, but a whole document now and then so that deltas can be replayed from it, and no other whole document that
+-- would fill it: of those it keeps the entry, without the bytes. A document in chunks is never in it: a client keeps a checkpoint beside it.
 local logged_kind, logged, logged_encoding = kind, payload, encoding
-local key_version = tonumber(stored[8] or 0)
+local key_version = tonumber(stored.kf or 0)
+if not live then
+  key_version = 0
+end
 local due = key_version == 0 or next_version - key_version >= tonumber(keyframe)
-local copy = false
 if kind ~= 'full' then
-  if due and chunked then
-    copy = bytes <= 2097152
-    key_version = copy and next_version or 0
-  elseif due then
+  if due and not chunked then
     logged_kind, logged, logged_encoding, key_version = 'full', data, '-', next_version
   end
-elseif not (chunked and whole) and 8 * #payload <= tonumber(log_bytes) then
+elseif not (chunked and (whole or encoding == '-')) and 8 * #payload <= tonumber(log_bytes) then
   key_version = next_version
 else
   logged, logged_encoding, key_version = '', '-', 0
@@ -158,7 +169,7 @@ end
 local kept = log_keep + keyframe
 -- Should Redis give back other bytes than it was given, the old ones must still be there: large ones are kept aside by name, which costs
 -- the same whatever their length; small ones and single chunks by value, which costs less.
-local aside = live and not in_place and (bytes > INLINE or chunked or stored[10] ~= false)
+local aside = live and not in_place and (bytes > INLINE or chunked or stored.chunks ~= false)
 local before = {}
 if aside then
   redis.call('RENAME', context, old)
@@ -200,31 +211,38 @@ for i = 1, #writes, 2 do
   written[writes[i]] = writes[i + 1]
   if redis.call('HGET', context, writes[i]) ~= writes[i + 1] then
     restore()
-    return { 'WRITE_CORRUPT', version }
+    return answered({ 'WRITE_CORRUPT', version })
   end
 end
 -- the log comes after the bytes: an entry that is taken back leaves its id used, and the next commit could not have it
 local function log_entry()
+  local entry = next_version .. '-0'
   local fields = { 'kind', logged_kind, 'frame', logged, 'base', before_crc, 'crc', crc, 'sha', sha, 'len', bytes, 'op', op, 'by', by, 'at', now,
     'exp', exp or '-' }
+  if protocol == '2' then
+    -- a whole document as it is has its own checksum in the entry
+    local body = (logged_kind == 'full' and logged_encoding == '-') and '' or logged
+    fields[#fields + 1] = 'sum'
+    fields[#fields + 1] = entry_sum(id, entry, logged_kind, logged_encoding, before_crc, crc, sha, bytes, now, exp, op, by, body)
+  end
   if logged_encoding ~= '-' then
     fields[#fields + 1] = 'enc'
     fields[#fields + 1] = logged_encoding
   end
-  return redis.pcall('XADD', log, 'MAXLEN', '~', kept, next_version .. '-0', unpack(fields))
+  return redis.pcall('XADD', log, 'MAXLEN', '~', kept, entry, unpack(fields))
 end
 local logged_at = log_entry()
 if type(logged_at) == 'table' and logged_at.err then
   if in_place then
     -- its version is not the one after the base's: what is published then is the whole document, which is not here
     restore()
-    return { 'BASE_MISMATCH', version, stored[2], '-' }
+    return answered({ 'BASE_MISMATCH', version, stored.crc, '-' })
   end
   -- the log is ahead of the context: versions go on from the log
   local reached, last = pcall(log_last_version, log)
   if reached then
     next_version = last + 1
-    kind, whole, encoding, copy = 'full', true, '-', false
+    kind, whole, encoding = 'full', true, '-'
     payload = chunked and '' or data
     logged_kind, logged, logged_encoding, key_version = 'full', payload, '-', chunked and 0 or next_version
     logged_at = log_entry()
@@ -235,21 +253,32 @@ if type(logged_at) == 'table' and logged_at.err then
   end
 end
 redis.call('HSET', context, 'v', next_version, 'crc', crc, 'sha', sha, 'len', bytes, 'at', now, 'by', by, 'op', op, 'kf', key_version)
+if protocol == '2' then
+  redis.call('HSET', context, 'seal', seal_of(id, next_version, crc, sha, bytes, now, exp))
+end
+if stored.q and not aside then
+  redis.call('HDEL', context, 'q')
+end
 if chunked then
   redis.call('HSET', context, 'chunks', built.manifest)
-elseif in_place and stored[10] then
+elseif in_place and stored.chunks then
   redis.call('HDEL', context, 'chunks')
 end
 if built and #built.removed > 0 then
   redis.call('HDEL', context, unpack(built.removed))
 end
 if aside then
+  -- what instances that predict have said of it (lua/include/fit.lua) is not the document's
+  local need = redis.call('HGET', old, 'need')
+  if need then
+    redis.call('HSET', context, 'need', need)
+  end
   redis.call('UNLINK', old)
 end
 if fence ~= '0' then
   redis.call('HSET', context, 'fence', fence)
-elseif aside and stored[6] then
-  redis.call('HSET', context, 'fence', stored[6])
+elseif aside and stored.fence then
+  redis.call('HSET', context, 'fence', stored.fence)
 end
 
 -- 8. indexes, accounts, subscribers
@@ -268,45 +297,46 @@ elseif changed then
   redis.call('PERSIST', log)
 end
 local reshaped = aside or not live or has_new_fields(before) or (built and #built.removed > 0) or (exp == nil) ~= (stored_exp == nil)
-  or (fence ~= '0' and not stored[6])
-if reshaped and (chunked or stored[10]) then
-  settle(context, math.max(chunked and #built.manifest or 0, stored[10] and #stored[10] or 0))
+  or (fence ~= '0' and not stored.fence)
+if reshaped and (chunked or stored.chunks) then
+  settle(context, math.max(chunked and #built.manifest or 0, stored.chunks and #stored.chunks or 0))
 elseif aside or not live then
   redis.call('HMGET', context, 'v', 'crc', 'sha', 'len', 'at', 'by', 'op', 'kf')
 end
 local kept_aside = 0
--- where there was nothing at all, copies of one that was lost may still be there
-if chunked or stored[10] or not stored_version then
-  local checkpoint, older = checkpoint_keys(context)
-  if not chunked or not live then
-    redis.call('DEL', checkpoint, older)
+if not live then
+  -- copies of a context that was lost may still be there
+  local left = checkpoint_bytes(context)
+  if left > 0 then
+    redis.call('DEL', checkpoint_keys(context))
+    redis.call('HINCRBY', mem, 'checkpoints', -left)
   end
-  if copy then
-    if redis.call('EXISTS', checkpoint) == 1 then
-      redis.call('RENAME', checkpoint, older)
+else
+  kept_aside = checkpoint_bytes(context)
+  if kept_aside > 0 and changed then
+    local newest, older = checkpoint_keys(context)
+    for _, key in ipairs({ newest, older }) do
+      if exp then
+        redis.call('PEXPIREAT', key, exp + tombstone)
+      else
+        redis.call('PERSIST', key)
+      end
     end
-    redis.call('COPY', context, checkpoint, 'REPLACE')
   end
-  if exp and (copy or changed) then
-    redis.call('PEXPIREAT', checkpoint, exp + tombstone)
-    redis.call('PEXPIREAT', older, exp + tombstone)
-  elseif copy or changed then
-    redis.call('PERSIST', checkpoint)
-    redis.call('PERSIST', older)
-  end
-  kept_aside = (redis.call('MEMORY', 'USAGE', checkpoint, 'SAMPLES', 0) or 0) + (redis.call('MEMORY', 'USAGE', older, 'SAMPLES', 0) or 0)
 end
--- two whole documents that patches build on, and as much again; of a chunked one they stand beside the log
+-- two whole documents that deltas build on, and as much again; of a chunked one they stand beside the log
 local log_limit = chunked and tonumber(log_bytes) or math.max(tonumber(log_bytes), 3 * bytes)
 local log_used = redis.call('MEMORY', 'USAGE', log, 'SAMPLES', 0)
 while log_used > log_limit and kept > 1 do
   kept = math.max(1, math.floor(math.min(kept, redis.call('XLEN', log)) / 2))
   redis.call('XTRIM', log, 'MAXLEN', kept)
   log_used = redis.call('MEMORY', 'USAGE', log, 'SAMPLES', 0)
-  if key_version <= next_version - kept then
+  if key_version ~= 0 and key_version <= next_version - kept then
+    key_version = 0
     redis.call('HSET', context, 'kf', 0)
   end
 end
+due = key_version == 0 or next_version - key_version >= tonumber(keyframe)
 local used = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0) + log_used + kept_aside
 local accounted = tonumber(redis.call('ZSCORE', size_index, id) or 0)
 if accounted ~= used then
@@ -317,7 +347,7 @@ if accounted ~= used then
   end
 end
 -- to the second: of several commits within one, the first counts
-if not live or math.floor(now / 1000) ~= math.floor((tonumber(stored[5]) or 0) / 1000) then
+if not live or math.floor(now / 1000) ~= math.floor((tonumber(stored.at) or 0) / 1000) then
   redis.call('ZADD', use_index, now, id)
 end
 local parts, texts = 0, {}
@@ -345,4 +375,4 @@ else
     redis.call(publish, channel, payload)
   end
 end
-return { 'COMMITTED', next_version, now, kind, whole and bytes or #payload, exp or 0, used }
+return answered({ 'COMMITTED', next_version, now, kind, whole and bytes or #payload, exp or 0, used, due and 1 or 0 })

@@ -10,11 +10,16 @@
 -- ARGV[2] string  settings, words: tombstone(ms) publishCommand protocol
 -- ARGV[3] string  id
 -- ARGV[4] string  channel
+-- ARGV[5] string  the guard over KEYS and ARGV[1] to ARGV[4] (lua/include/guard.lua)
 -- Returns: DELETED version at(ms) | ABSENT | APPLIED version at(ms) crc: this operation did it before | CONFLICT version crc
 --   | FENCED fence | LOCKED txn deadline(ms) | LATE now(ms) | PENDING wait(ms) | UNCERTAIN version: as in commit.lua
+--   | DAMAGED: a version is asked for, and the stored one does not have its seal | GARBLED: not what was sent
 -- Publishes: one `deleted` frame on the channel.
 -- Atomic because: context, log, indexes and accounts must go together, and every refusal stands before the first write.
+-- @include guard
 -- @include clock
+-- @include seal
+-- @include stored
 -- @include log
 -- @include retry
 -- @include frame
@@ -24,39 +29,49 @@ local context, log = KEYS[1], KEYS[2]
 local keys = { context = context, log = log, exp = KEYS[3], use = KEYS[4], size = KEYS[5], mem = KEYS[6] }
 local op, by, if_version, if_crc, till, prev, sent, fence = string.match(ARGV[1],
   '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
-local tombstone, publish, protocol = string.match(ARGV[2], '^(%S+) (%S+) (%S+)$')
+local tombstone, publish, protocol, sealed = string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+)$')
 local id, channel = ARGV[3], ARGV[4]
+if not arrived(ARGV[5], context, log, keys.exp, keys.use, keys.size, keys.mem, ARGV[1], ARGV[2], id, channel) then
+  return answered({ 'GARBLED' })
+end
 
 local now = clock_ms()
-local stored = redis.call('HMGET', context, 'v', 'crc', 'exp', 'fence', 'intent')
-local version, exp = tonumber(stored[1]), tonumber(stored[3])
-local live = version ~= nil and not (exp and exp <= now)
+local stored = stored_fields(context)
+local damaged = fields_damaged(id, stored, sealed == '1')
+local version, exp = tonumber(stored.v), tonumber(stored.exp)
+-- what is damaged is there, whatever its expiry says: to remove it needs nothing of it
+local live = damaged or (version ~= nil and not (exp and exp <= now))
+version = version or 0
 if prev ~= '0' then
   local answer = earlier_attempt(log, op, now, tonumber(prev), tonumber(sent))
   if answer then
-    return answer
+    return answered(answer)
   end
 end
 if now > tonumber(till) then
-  return { 'LATE', now }
+  return answered({ 'LATE', now })
 end
-if if_version ~= '-' and (tonumber(if_version) ~= (live and version or 0) or (if_crc ~= '-' and if_crc ~= stored[2])) then
-  return { 'CONFLICT', live and version or 0, live and stored[2] or '-' }
+if if_version ~= '-' and damaged then
+  return answered({ 'DAMAGED' })
+end
+if if_version ~= '-' and (tonumber(if_version) ~= (live and version or 0) or (if_crc ~= '-' and if_crc ~= stored.crc)) then
+  return answered({ 'CONFLICT', live and version or 0, live and stored.crc or '-' })
 end
 if not live then
-  return { 'ABSENT' }
+  return answered({ 'ABSENT' })
 end
-if stored[4] and tonumber(fence) < tonumber(stored[4]) and fence ~= '0' then
-  return { 'FENCED', stored[4] }
+if stored.fence and tonumber(fence) < (tonumber(stored.fence) or 0) and fence ~= '0' then
+  return answered({ 'FENCED', stored.fence })
 end
-if stored[5] then
-  local txn, deadline = string.match(stored[5], '^(%S+) (%d+)$')
+if stored.intent then
+  local txn, deadline = string.match(stored.intent, '^(%S+) (%d+)$')
   if txn and tonumber(deadline) > now then
-    return { 'LOCKED', txn, tonumber(deadline) }
+    return answered({ 'LOCKED', txn, tonumber(deadline) })
   end
 end
 
-local removed = math.max(version, log_last_version(log)) + 1
-remove_context(keys, id, removed .. '-0', 'deleted', now, op, by, tombstone)
-redis.call(publish, channel, removal_frame(protocol, 'deleted', removed, version, stored[2] or '-', now, op, by))
-return { 'DELETED', removed, now }
+-- of a damaged version the log knows better
+local removed = math.max(damaged and 0 or version, log_last_version(log)) + 1
+remove_context(keys, id, removed, 'deleted', now, op, by, tombstone)
+redis.call(publish, channel, removal_frame(protocol, 'deleted', removed, removed - 1, damaged and '-' or stored.crc or '-', now, op, by))
+return answered({ 'DELETED', removed, now })

@@ -6,11 +6,16 @@
 -- KEYS[4] hash    {tag}:probe:o
 -- ARGV[1] string  channel to publish an empty message on
 -- ARGV[2] string  the publish command
--- Returns: OK now(ms) | DENIED command error: the first command that was refused
+-- ARGV[3] string  the guard over KEYS and ARGV[1] to ARGV[2] (lua/include/guard.lua)
+-- Returns: OK now(ms) | DENIED command error: the first command that was refused | GARBLED: not what was sent
 -- Publishes: `lc1 probe` on the probe channel.
 -- Atomic because: nobody should see its keys.
+-- @include guard
 -- @include clock
 local hash, stream, zset, old = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+if not arrived(ARGV[3], hash, stream, zset, old, ARGV[1], ARGV[2]) then
+  return answered({ 'GARBLED' })
+end
 local steps = {
   -- what a probe without the right to DEL has left would be in the way
   { 'DEL', hash }, { 'DEL', stream }, { 'DEL', zset }, { 'DEL', old },
@@ -30,4 +35,4 @@ for i = 1, #steps do
     denied = { 'DENIED', steps[i][1], reply.err }
   end
 end
-return denied or { 'OK', clock_ms() }
+return answered(denied or { 'OK', clock_ms() })

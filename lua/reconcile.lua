@@ -6,23 +6,31 @@
 -- KEYS[4] hash    {tag}:mem, the shard's accounts
 -- ARGV[1] string  {tag}, from which the keys of each context are made
 -- ARGV[2] string  settings, words: tombstone(ms) grace(ms) publishCommand by protocol sealed(1|0)
--- ARGV[3..] string  ids
+-- ARGV[3..] string  ids, and last the guard over KEYS and all before it (lua/include/guard.lua)
 -- Returns: RECONCILED indexed dropped expiries sizes tombstones leftovers intents expired: how often each was mended; then
 --   lost(n) id ...: contexts that vanished without having expired; damaged(n) id ...: those whose seal is wrong, of which only the
---   accounts were touched
+--   accounts were touched | GARBLED: not what was sent
 -- Publishes: one `expired` frame, with its last version, for each context that Redis removed natively before a sweep did.
 -- Atomic because: what is compared and what is mended must be of one moment. The keys of contexts are made from the tag here, in its
 --   hash slot: a leftover is known by its id alone.
+-- @include guard
 -- @include clock
+-- @include seal
 -- @include log
 -- @include frame
 -- @include checkpoint
 -- @include remove
 -- @include settle
--- @include seal
 local exp_index, use_index, size_index, mem = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local tag = ARGV[1]
 local tombstone, grace, publish, by, protocol, sealed = string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+local sent = { exp_index, use_index, size_index, mem }
+for i = 1, #ARGV - 1 do
+  sent[#sent + 1] = ARGV[i]
+end
+if not arrived(ARGV[#ARGV], unpack(sent)) then
+  return answered({ 'GARBLED' })
+end
 local now = clock_ms()
 local indexed, dropped, expiries, sizes, tombstones, leftovers, intents, expired = 0, 0, 0, 0, 0, 0, 0, 0
 local lost, damaged = {}, {}
@@ -93,7 +101,7 @@ local function present(id, keys, f)
     redis.call('ZADD', use_index, tonumber(f.at or nil) or now, id)
     indexed = indexed + 1
   end
-  local own = { keys.context, keys.log, keys.newest, keys.older, keys.quarantine }
+  local own = { keys.context, keys.log, keys.newest, keys.older }
   local used = usage(own)
   if tonumber(redis.call('ZSCORE', size_index, id) or 0) ~= used then
     -- a table that is still growing shows bytes that the next look would change
@@ -113,7 +121,7 @@ local function absent(id, keys)
     -- Redis's own expiry, a net behind the sweep, has caught it
     local version = last and entry_version(last) or 0
     if kind ~= 'deleted' and kind ~= 'expired' then
-      remove_context(keys, id, version .. '-1', 'expired', now, '-', by, tombstone)
+      remove_context(keys, id, version, 'expired', now, '-', by, tombstone, protocol)
       redis.call(publish, tag .. ':ch:' .. id, removal_frame(protocol, 'expired', version, version, last and entry_field(last, 'crc') or '-',
         now, '-', by))
       expired = expired + 1
@@ -137,9 +145,9 @@ local function absent(id, keys)
   leftovers = leftovers + redis.call('DEL', keys.newest, keys.older)
 end
 
-for i = 3, #ARGV do
+for i = 3, #ARGV - 1 do
   local id = ARGV[i]
-  local keys = { context = tag .. ':c:' .. id, log = tag .. ':l:' .. id, quarantine = tag .. ':q:' .. id, exp = exp_index, use = use_index,
+  local keys = { context = tag .. ':c:' .. id, log = tag .. ':l:' .. id, exp = exp_index, use = use_index,
     size = size_index, mem = mem }
   keys.newest, keys.older = checkpoint_keys(keys.context)
   local names = { 'v', 'crc', 'sha', 'len', 'at', 'exp', 'seal', 'intent', 'q', 'chunks' }
@@ -164,4 +172,4 @@ answer[#answer + 1] = #damaged
 for i = 1, #damaged do
   answer[#answer + 1] = damaged[i]
 end
-return answer
+return answered(answer)

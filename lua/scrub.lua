@@ -4,11 +4,13 @@
 -- ARGV[1] number  bytes to hash at most; what cannot be hashed in parts is hashed whole
 -- ARGV[2] string  where to go on in the first context, as the last call answered, or -
 -- ARGV[3] number  1 where every context and log entry of the namespace carries a seal, so that a missing one is damage
+-- ARGV[4] string  the guard over KEYS and ARGV[1] to ARGV[3] (lua/include/guard.lua)
 -- Returns: SCRUBBED next(the key to go on with, 0 none) place(in that) checked(contexts finished) bytes(hashed) quarantined(of the checked)
---   id what id what ...: each damage found
+--   id what id what ...: each damage found | GARBLED: not what was sent
 -- Publishes: nothing.
 -- Atomic because: checksums, bytes and log must be of one moment. A context that changed between two calls is begun anew. Log and
 --   checkpoints are made from the context's key, in its hash slot.
+-- @include guard
 -- @include clock
 -- @include checkpoint
 -- @include seal
@@ -16,6 +18,14 @@
 local budget, place, sealed = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1'
 -- what a context and an entry cost beside their bytes, in bytes hashed in that time
 local PER_CONTEXT, PER_ENTRY = 8192, 1024
+local sent = {}
+for i = 1, #KEYS do
+  sent[i] = KEYS[i]
+end
+sent[#sent + 1], sent[#sent + 2], sent[#sent + 3] = ARGV[1], ARGV[2], ARGV[3]
+if not arrived(ARGV[4], unpack(sent)) then
+  return answered({ 'GARBLED' })
+end
 local now = clock_ms()
 local spent, bytes, checked, quarantined = 0, 0, 0, 0
 local answer = { 'SCRUBBED', 0, '-', 0, 0, 0 }
@@ -141,8 +151,8 @@ local function check_context(key, started)
     quarantined = quarantined + 1
     return nil
   end
-  -- compared as text, not as a pattern: a damaged checksum can hold any byte
-  local mark, part, at = tostring(f.v) .. ' ' .. tostring(f.sha), nil, nil
+  -- hashed: a damaged checksum can hold any byte, and this one travels as text
+  local mark, part, at = redis.sha1hex(tostring(f.v) .. ' ' .. tostring(f.sha)), nil, nil
   if string.sub(started, 1, #mark) == mark then
     part, at = string.match(string.sub(started, #mark + 1), '^ (%a) (%S+)$')
   end
@@ -203,4 +213,4 @@ for i = 1, #KEYS do
   checked = checked + 1
 end
 answer[4], answer[5], answer[6] = checked, bytes, quarantined
-return answer
+return answered(answer)

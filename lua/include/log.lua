@@ -17,3 +17,9 @@ local function log_last_version(log)
   local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
   return last[1] and entry_version(last[1]) or 0
 end
+
+-- The id of one more entry of a version that the log has already: beside it, not after it.
+local function next_entry(last, version)
+  local had, place = string.match(last and last[1] or '', '^(%d+)-(%d+)$')
+  return version .. '-' .. (tonumber(had) == tonumber(version) and tonumber(place) + 1 or 1)
+end

@@ -1,9 +1,17 @@
--- remove: takes a context out of Redis: hash, indexes and accounts together, checkpoints and all, with a tombstone in its log. Needs clock, checkpoint and frame.
---   An entry that the log refuses (it has it already) changes nothing. The tombstone stays for `keep` ms, so that versions go on from it when the context is created again.
-local function remove_context(keys, id, entry, kind, at, op, by, keep)
-  redis.pcall('XADD', keys.log, entry, 'kind', kind, 'frame', '', 'base', '-', 'crc', '-', 'sha', '-', 'len', 0,
-    'op', op, 'by', by, 'at', at, 'exp', '-')
+-- remove: takes a context out of Redis: hash, indexes and accounts together, checkpoints and all, with a tombstone in its log. Needs clock, log,
+--   checkpoint, seal and frame. A log that ends with a tombstone already is left as it is. The tombstone stays for `keep` ms, so that versions go
+--   on from it when the context is created again. What was quarantined of it stays.
+local function remove_context(keys, id, version, kind, at, op, by, keep)
+  local last = redis.call('XREVRANGE', keys.log, '+', '-', 'COUNT', 1)[1]
+  local ended = last and entry_field(last, 'kind')
+  -- an expiry takes away the version it names; a deletion is one of its own
+  local entry = kind == 'expired' and next_entry(last, version) or version .. '-0'
+  if kind ~= 'expired' or (ended ~= 'expired' and ended ~= 'deleted') then
+    redis.pcall('XADD', keys.log, entry, 'kind', kind, 'frame', '', 'base', '-', 'crc', '-', 'sha', '-', 'len', 0,
+      'op', op, 'by', by, 'at', at, 'exp', '-', 'sum', entry_sum(id, entry, kind, '-', '-', '-', '-', 0, at, '-', op, by, ''))
+  end
   redis.call('PEXPIRE', keys.log, keep)
+  local aside = checkpoint_bytes(keys.context)
   redis.call('DEL', keys.context, checkpoint_keys(keys.context))
   redis.call('ZREM', keys.exp, id)
   redis.call('ZREM', keys.use, id)
@@ -12,6 +20,9 @@ local function remove_context(keys, id, entry, kind, at, op, by, keep)
     redis.call('ZREM', keys.size, id)
     redis.call('HINCRBY', keys.mem, 'bytes', -tonumber(accounted))
     redis.call('HINCRBY', keys.mem, 'contexts', -1)
+  end
+  if aside > 0 then
+    redis.call('HINCRBY', keys.mem, 'checkpoints', -aside)
   end
 end
 

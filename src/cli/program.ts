@@ -7,7 +7,10 @@ import { historyCommand } from './commands/history.js';
 import { inspectCommand } from './commands/inspect.js';
 import { listCommand } from './commands/list.js';
 import { patchCommand } from './commands/patch.js';
+import { quarantineCommand } from './commands/quarantine.js';
 import { reconcileCommand } from './commands/reconcile.js';
+import { repairCommand } from './commands/repair.js';
+import { restoreCommand } from './commands/restore.js';
 import { scrubCommand } from './commands/scrub.js';
 import { setCommand } from './commands/set.js';
 import { statsCommand } from './commands/stats.js';
@@ -40,8 +43,8 @@ export function createProgram(signal: AbortSignal): Command {
   // biome-ignore format: the order of the help
   const commands = [
     getCommand, setCommand, patchCommand, deleteCommand, touchCommand, listCommand, watchCommand,
-    historyCommand, inspectCommand, verifyCommand, statsCommand, doctorCommand, upgradeCommand, scrubCommand, reconcileCommand,
-    workerCommand, demoCommand,
+    historyCommand, inspectCommand, verifyCommand, repairCommand, restoreCommand, quarantineCommand, statsCommand, doctorCommand, upgradeCommand,
+    scrubCommand, reconcileCommand, workerCommand, demoCommand,
   ];
   for (const create of commands) program.addCommand(create(signal).copyInheritedSettings(program));
   return withHelp(program, {

@@ -288,8 +288,9 @@ class Rewriting {
       }
       const bytes = run.parts.length === 1 ? (run.parts[0] as Buffer) : Buffer.concat(run.parts);
       const cuts: [number, number][] = run.length > 2 * size ? evenly(run.length, size) : [[0, run.length]];
-      for (const [from, to] of cuts) {
-        const sources = cut(run.sources, from, to);
+      const parts = cuts.length === 1 ? [run.sources] : cutAll(run.sources, cuts);
+      for (const [index, [from, to]] of cuts.entries()) {
+        const sources = parts[index] as Source[];
         const chunk = new Chunk(names(sources), cuts.length === 1 ? bytes : Buffer.from(bytes.subarray(from, to)));
         chunks.push(chunk);
         rebuilt.set(chunk, sources);
@@ -334,15 +335,23 @@ const join = (left: Run, right: Run): Run => ({
   length: left.length + right.length,
 });
 
-/** The sources of the bytes `from` to `to` of what sources make together. */
-function cut(sources: readonly Source[], from: number, to: number): Source[] {
-  const result: Source[] = [];
-  let at = 0;
-  for (const source of sources) {
-    const start = Math.max(from, at);
-    const end = Math.min(to, at + source.length);
-    if (start < end) result.push({ chunk: source.chunk, from: source.from + start - at, length: end - start });
-    at += source.length;
-  }
-  return result;
+/** The sources of each of the ranges that sources together are cut into, in one pass over them. */
+function cutAll(sources: readonly Source[], cuts: readonly (readonly [from: number, to: number])[]): Source[][] {
+  let index = 0;
+  let used = 0;
+  return cuts.map(([from, to]) => {
+    const result: Source[] = [];
+    for (let left = to - from; left > 0; ) {
+      const source = sources[index] as Source;
+      const length = Math.min(left, source.length - used);
+      if (length > 0) result.push({ chunk: source.chunk, from: source.from + used, length });
+      left -= length;
+      used += length;
+      if (used === source.length) {
+        index += 1;
+        used = 0;
+      }
+    }
+    return result;
+  });
 }

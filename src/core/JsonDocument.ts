@@ -8,7 +8,8 @@ import { crc32Hex } from './checksum.js';
 import { DocumentText, type Rewrite } from './DocumentText.js';
 import { ContextError } from './errors.js';
 import { type JsonValue, parseFrozen } from './json.js';
-import type { Splice } from './splice.js';
+import { insertedBytes, type Splice } from './splice.js';
+import { MAX_PIECES } from './spliceFormat.js';
 import { type IndexNode, indexOf } from './TextIndex.js';
 import { advanceValue, editsOf, sharing } from './textAdvance.js';
 import { deriveSplice } from './textDerive.js';
@@ -22,6 +23,10 @@ export interface Derived {
 
 /** What is known of the text's index: nothing yet, that the text is another than `JSON.stringify` makes, or its root. */
 type Index = { readonly canonical: boolean; readonly root: IndexNode | undefined } | undefined;
+
+/** A derived splice that inserts more than this, and than such a share (as a shift) of the document, is compared with one of the bytes. */
+const LARGE_BYTES = 256;
+const LARGE_SHARE = 6;
 
 const utf8 = (value: JsonValue): Buffer => Buffer.from(JSON.stringify(value));
 
@@ -64,9 +69,18 @@ export class JsonDocument {
   derive(value: JsonValue): Derived {
     const { canonical, root } = this.#indexed();
     if (canonical && root !== undefined) {
-      const { splice, indexed } = deriveSplice(this.text, this.value, root, value);
+      const { splice: derived, indexed } = deriveSplice(this.text, this.value, root, value);
+      const index = { canonical: true, root: indexed.node };
+      const inserted = insertedBytes(derived);
+      if (derived.pieces.length <= MAX_PIECES && inserted <= Math.max(LARGE_BYTES, this.text.length >> LARGE_SHARE)) {
+        const rewrite = this.text.apply(derived);
+        return { document: new JsonDocument(value, rewrite.text, index), splice: derived, rewrite };
+      }
+      // identity did not tell what stayed, as where a whole new value was set: then the bytes do
+      const found = findSplice(this.text.bytes(), utf8(value));
+      const splice = derived.pieces.length > MAX_PIECES || insertedBytes(found) < inserted ? found : derived;
       const rewrite = this.text.apply(splice);
-      return { document: new JsonDocument(value, rewrite.text, { canonical: true, root: indexed.node }), splice, rewrite };
+      return { document: new JsonDocument(value, rewrite.text, index), splice, rewrite };
     }
     const splice = findSplice(this.text.bytes(), utf8(value));
     const rewrite = this.text.apply(splice);
@@ -104,11 +118,19 @@ export class JsonDocument {
   }
 
   #indexed(): NonNullable<Index> {
-    if (this.#index === undefined) {
+    this.#index ??= this.#makeIndex();
+    return this.#index;
+  }
+
+  #makeIndex(): NonNullable<Index> {
+    try {
       const { bytes, node } = indexOf(this.value);
       const canonical = this.#text === undefined || (bytes === this.text.length && crc32Hex(utf8(this.value)) === this.text.crc);
-      this.#index = { canonical, root: node };
+      return { canonical, root: node };
+    } catch (error) {
+      // nested deeper than the stack: it is parsed and searched as a whole
+      if (error instanceof RangeError) return { canonical: false, root: undefined };
+      throw error;
     }
-    return this.#index;
   }
 }

@@ -2,7 +2,7 @@
  * The two checksums of a document. CRC-32 (IEEE 802.3, reflected, as in zlib and `crc32(1)`) is what clients verify, SHA-1
  * (FIPS 180-4) what Redis verifies: it is native there, where CRC-32 in Lua would be fifty times slower.
  */
-import { createHash } from 'node:crypto';
+import * as crypto from 'node:crypto';
 import * as zlib from 'node:zlib';
 import CRC32 from 'crc-32';
 
@@ -22,7 +22,10 @@ export function crc32Hex(data: string | Uint8Array): string {
   return crc32(data).toString(16).padStart(8, '0');
 }
 
+type Hash = (algorithm: string, data: string | Uint8Array) => string;
+/** Node 20.12 and newer: a third of the time for short texts. */
+const oneShot = (crypto as { hash?: Hash }).hash;
+
 /** SHA-1 of bytes, or of a string's UTF-8 bytes: 40 lower-case hex digits. */
-export function sha1Hex(data: string | Uint8Array): string {
-  return createHash('sha1').update(data).digest('hex');
-}
+export const sha1Hex: (data: string | Uint8Array) => string =
+  oneShot === undefined ? (data) => crypto.createHash('sha1').update(data).digest('hex') : (data) => oneShot('sha1', data);

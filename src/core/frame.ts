@@ -25,10 +25,14 @@ export interface Frame extends FrameFacts {
    * for the other kinds.
    */
   readonly payload: Buffer;
+  /** That of its header, where it had one. */
+  readonly protocol?: FrameHeader['protocol'];
 }
 
 /** A frame, and how it travelled. */
-export interface ReceivedFrame extends Frame, FrameHeader {}
+export interface ReceivedFrame extends Frame, FrameHeader {
+  readonly protocol: FrameHeader['protocol'];
+}
 
 interface Announced {
   readonly header: FrameHeader;

@@ -27,10 +27,18 @@ export interface Splice {
   readonly pieces: readonly Piece[];
 }
 
-/** Collects pieces into a {@link Splice}: empty ones are left out, neighbours that continue each other become one. */
+/** Bytes of the target that the base does not have. */
+export const insertedBytes = ({ pieces }: Splice): number =>
+  pieces.reduce((sum, { bytes }) => (bytes === undefined ? sum : sum + bytes.length), 0);
+
+/**
+ * Collects pieces into a {@link Splice}: empty ones are left out, neighbours that continue each other become one. Inserts are joined once,
+ * when something else follows: joining them one by one would copy the first for each.
+ */
 export class SpliceBuilder {
   readonly #baseLength: number;
   readonly #pieces: Piece[] = [];
+  #inserts: Buffer[] = [];
   #targetLength = 0;
 
   constructor(baseLength: number) {
@@ -39,6 +47,7 @@ export class SpliceBuilder {
 
   copy(from: number, length: number): void {
     if (length === 0) return;
+    this.#flush();
     this.#targetLength += length;
     const last = this.#pieces.at(-1);
     if (last !== undefined && last.bytes === undefined && last.from + last.length === from)
@@ -49,9 +58,7 @@ export class SpliceBuilder {
   insert(bytes: Buffer): void {
     if (bytes.length === 0) return;
     this.#targetLength += bytes.length;
-    const last = this.#pieces.at(-1);
-    if (last?.bytes !== undefined) this.#pieces[this.#pieces.length - 1] = { bytes: Buffer.concat([last.bytes, bytes]) };
-    else this.#pieces.push({ bytes });
+    this.#inserts.push(bytes);
   }
 
   /** Bytes of the target so far. */
@@ -59,7 +66,20 @@ export class SpliceBuilder {
     return this.#targetLength;
   }
 
+  /** Pieces so far. */
+  get pieces(): number {
+    return this.#pieces.length + (this.#inserts.length > 0 ? 1 : 0);
+  }
+
   build(): Splice {
+    this.#flush();
     return { baseLength: this.#baseLength, targetLength: this.#targetLength, pieces: this.#pieces };
+  }
+
+  #flush(): void {
+    const [only] = this.#inserts;
+    if (only === undefined) return;
+    this.#pieces.push({ bytes: this.#inserts.length === 1 ? only : Buffer.concat(this.#inserts) });
+    this.#inserts = [];
   }
 }

@@ -34,10 +34,9 @@ export function composeSplices(first: Splice, second: Splice): Splice {
   return collected.build();
 }
 
-/** A {@link SpliceBuilder} that joins inserts once, not one by one: that would copy the first for each. */
+/** A {@link SpliceBuilder} that gives up where no reader would take the result. */
 class Collected {
   readonly #builder: SpliceBuilder;
-  #inserts: Buffer[] = [];
   #pieces = 0;
 
   constructor(baseLength: number) {
@@ -46,17 +45,15 @@ class Collected {
 
   insert(bytes: Buffer): void {
     this.#count();
-    this.#inserts.push(bytes);
+    this.#builder.insert(bytes);
   }
 
   copy(from: number, length: number): void {
     this.#count();
-    this.#flush();
     this.#builder.copy(from, length);
   }
 
   build(): Splice {
-    this.#flush();
     return this.#builder.build();
   }
 
@@ -64,13 +61,6 @@ class Collected {
     this.#pieces += 1;
     if (this.#pieces > MAX_PIECES)
       throw new ContextError('BAD_FRAME', `splices were not made one: together they have more than ${MAX_PIECES} pieces`);
-  }
-
-  #flush(): void {
-    const [only, ...more] = this.#inserts;
-    if (only === undefined) return;
-    this.#builder.insert(more.length === 0 ? only : Buffer.concat(this.#inserts));
-    this.#inserts = [];
   }
 }
 

@@ -25,9 +25,14 @@ function pushVarint(bytes: number[], value: number): void {
   bytes.push(left);
 }
 
-/** @returns the bytes, and where the inserted bytes begin in them */
+/**
+ * @returns the bytes, and where the inserted bytes begin in them
+ * @throws RangeError where it has more pieces than a reader takes: who makes splices has to see to that
+ */
 export function writeSplice(splice: Splice): { readonly bytes: Buffer; readonly literals: number } {
   const { baseLength, targetLength, pieces } = splice;
+  if (pieces.length > MAX_PIECES)
+    throw new RangeError(`a splice of ${pieces.length} pieces: no reader takes more than ${MAX_PIECES}`);
   const instructions: number[] = [];
   const inserted: Buffer[] = [];
   let at = 0;

@@ -13,6 +13,8 @@ import {
   type Conflict,
   commitArguments,
   commitHeader,
+  type FieldsDamaged,
+  guardedArguments,
 } from './commitRequest.js';
 import { type ContextKeys, contextKey, type Keys, type ShardKeys } from './keys.js';
 import { type LogEntry, logEntry } from './logEntries.js';
@@ -47,6 +49,26 @@ export interface VersionFacts {
   readonly expiresAt: number | null;
 }
 
+/** Real bytes but for the numbers of contexts. */
+export interface ShardAccounts {
+  readonly contexts: number;
+  readonly bytes: number;
+  readonly checkpointBytes: number;
+  readonly quarantined: number;
+  readonly quarantineBytes: number;
+  readonly indexBytes: number;
+}
+
+/** What a round of the sweep has done. */
+export interface Expired {
+  /** Whether some are still due. */
+  readonly more: boolean;
+  /** The earliest expiry that is left, ms. */
+  readonly nextAt: number | null;
+  readonly expired: readonly { readonly id: string; readonly version: number }[];
+  readonly damaged: readonly string[];
+}
+
 export interface CatchUp {
   readonly facts: VersionFacts | null;
   readonly entries: readonly LogEntry[] | null;
@@ -66,6 +88,8 @@ const KEYFRAME_EVERY = 64;
 /** Redis itself removes an expired context this long after its time, if nobody has: a net behind the sweep, ms. */
 export const GRACE_MS = 60_000;
 export const PUBLISH = 'PUBLISH';
+/** How often a context is read again that is not found although it is there. */
+const MOST_DENIALS = 3;
 /** Contexts that are remembered to be stored in chunks, so that reading one again takes one round trip. */
 const REMEMBERED = 10_000;
 
@@ -83,6 +107,8 @@ export class ContextCommands {
   readonly settings: Settings;
   /** Protocol in which is written: what the namespace's format allows. Every protocol is read. */
   protocol: 1 | 2 = 2;
+  /** Whether every context and log entry of the namespace carries a seal, so that a missing one is damage. */
+  sealed = false;
   readonly #commitSettings: string;
   readonly #chunked = new LRUCache<string, true>({ max: REMEMBERED });
 
@@ -95,19 +121,16 @@ export class ContextCommands {
   }
 
   /** @throws ContextError `CHECKSUM`, `WRITE_CORRUPT`, `FENCED`, `LOCKED`, `OUTCOME_UNKNOWN` and those of the connection */
-  async commit(request: CommitRequest, deadline: Deadline): Promise<Committed | Conflict | BaseMismatch> {
+  async commit(request: CommitRequest, deadline: Deadline): Promise<Committed | Conflict | BaseMismatch | FieldsDamaged> {
     const { id, payload } = request;
     const keys = this.keys.of(id);
     const head = commitHeader(request, this.settings.instanceId);
-    const tail = `0 ${payload.kind} ${payload.encoding} ${this.#commitSettings} ${this.protocol}`;
-    const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'commit' }, (attempt) =>
-      this.connection.runScript<ScriptReply>(
-        deadline,
-        'commit',
-        [...writeKeys(keys), keys.old],
-        commitArguments(request, `${head} ${attempt} ${tail}`, keys.channel),
-      ),
-    );
+    const tail = `0 ${payload.kind} ${payload.encoding} ${this.#commitSettings} ${this.#mode}`;
+    const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'commit' }, (attempt) => {
+      const args = commitArguments(request, `${head} ${attempt} ${tail}`, keys.channel);
+      const guarded = guardedArguments(args, payload.kind);
+      return this.connection.runScript<ScriptReply>(deadline, 'commit', [...writeKeys(keys), keys.old], args, guarded);
+    });
     const [status, version] = reply;
     if (status === 'COMMITTED') {
       if (request.storage.form === 'plan') this.#chunked.set(id, true);
@@ -119,6 +142,7 @@ export class ContextCommands {
         frameBytes: Number(reply[4]),
         expiresAt: optional(reply[5]),
         memoryBytes: Number(reply[6]),
+        checkpointDue: Number(reply[7]) === 1,
         repeated: false,
       };
     }
@@ -133,22 +157,29 @@ export class ContextCommands {
         frameBytes: 0,
         expiresAt,
         memoryBytes: 0,
+        checkpointDue: false,
         repeated: true,
       };
     }
     if (status === 'BASE_MISMATCH')
       return { status: 'baseMismatch', version: Number(version), damaged: reply[3] === '-' ? null : String(reply[3]) };
+    if (status === 'DAMAGED') return { status: 'damaged' };
     return this.#refused(reply, id);
   }
 
-  async remove(request: RemoveRequest, deadline: Deadline): Promise<Removed | Conflict> {
+  /** The last words of the scripts' settings: protocol, and whether a missing seal is damage. */
+  get #mode(): string {
+    return `${this.protocol} ${this.sealed ? 1 : 0}`;
+  }
+
+  async remove(request: RemoveRequest, deadline: Deadline): Promise<Removed | Conflict | FieldsDamaged> {
     const { id } = request;
     const keys = this.keys.of(id);
     const head = `${request.operation} ${this.settings.instanceId} ${request.ifVersion ?? '-'} -`;
     const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'delete' }, (attempt) =>
       this.connection.runScript<ScriptReply>(deadline, 'delete', writeKeys(keys), [
         `${head} ${attempt} 0`,
-        `${this.settings.tombstoneMs} ${PUBLISH} ${this.protocol}`,
+        `${this.settings.tombstoneMs} ${PUBLISH} ${this.#mode}`,
         id,
         keys.channel,
       ]),
@@ -156,6 +187,7 @@ export class ContextCommands {
     if (reply[0] === 'DELETED' || reply[0] === 'APPLIED')
       return { status: 'deleted', version: Number(reply[1]), at: Number(reply[2]) };
     if (reply[0] === 'ABSENT') return { status: 'absent' };
+    if (reply[0] === 'DAMAGED') return { status: 'damaged' };
     return this.#refused(reply, id);
   }
 
@@ -165,22 +197,48 @@ export class ContextCommands {
     operation: string,
     ttl: number | 'none',
     deadline: Deadline,
-  ): Promise<{ version: number; expiresAt: number | null } | null> {
+  ): Promise<{ version: number; expiresAt: number | null } | FieldsDamaged | null> {
     const keys = this.keys.of(id);
     const { tombstoneMs, instanceId } = this.settings;
     const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'touch' }, (attempt) =>
       this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
         `${operation} ${instanceId} ${ttl} ${attempt.slice(0, attempt.indexOf(' '))}`,
-        `${tombstoneMs} ${GRACE_MS} ${PUBLISH} ${this.protocol}`,
+        `${tombstoneMs} ${GRACE_MS} ${PUBLISH} ${this.#mode}`,
         id,
         keys.channel,
       ]),
     );
+    if (reply[0] === 'DAMAGED') return { status: 'damaged' };
     return reply[0] === 'TOUCHED' ? { version: Number(reply[1]), expiresAt: optional(reply[2]) } : null;
   }
 
+  /**
+   * Says that this instance needs a context for `needMs` from now, and gives it the expiry that all instances which predict need together
+   * (lua/include/fit.lua): a later one; or, where its expiry is `expected`, an earlier one. `hold`: it needs it for as long as was written. Null where there is none.
+   */
+  async fit(
+    id: string,
+    operation: string,
+    needMs: number,
+    expected: number | 'hold' | null,
+    deadline: Deadline,
+  ): Promise<{ version: number; expiresAt: number | null } | null> {
+    const keys = this.keys.of(id);
+    const { tombstoneMs, instanceId } = this.settings;
+    const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'predict the expiry' }, (attempt) =>
+      this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
+        `${operation} ${instanceId} ${needMs} ${attempt.slice(0, attempt.indexOf(' '))} ${expected ?? '-'}`,
+        `${tombstoneMs} ${GRACE_MS} ${PUBLISH} ${this.#mode}`,
+        id,
+        keys.channel,
+      ]),
+    );
+    // what is damaged is left to the reads, which mend it
+    return reply[0] === 'TOUCHED' || reply[0] === 'KEPT' ? { version: Number(reply[1]), expiresAt: optional(reply[2]) } : null;
+  }
+
   /** A question changes nothing: it is asked again until its time is over when the connection is lost or Redis is busy. */
-  async #ask<T>(deadline: Deadline, ask: () => Promise<T>): Promise<T> {
+  async ask<T>(deadline: Deadline, ask: () => Promise<T>): Promise<T> {
     for (let tries = 0; ; tries += 1) {
       try {
         return await ask();
@@ -194,22 +252,42 @@ export class ContextCommands {
     }
   }
 
-  #asked<T>(deadline: Deadline, doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
-    return this.#ask(deadline, () => this.connection.attempt(deadline, doing, run));
+  asked<T>(deadline: Deadline, doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
+    return this.ask(deadline, () => this.connection.attempt(deadline, doing, run));
   }
 
-  /** The fields of a context; the caller judges its expiry. One round trip; a second where it was not known to be stored in chunks. */
+  /**
+   * The fields of a context; the caller judges its expiry. One round trip; a second where it was not known to be stored in chunks, and where
+   * nothing is found: a key that was damaged on its way finds nothing either, so that is asked again by a script with a guard.
+   */
   async read(id: string, deadline: Deadline): Promise<StoredContext | null> {
+    for (let tries = 0; ; tries += 1) {
+      const found = await this.#read(id, deadline);
+      if (found !== null || tries === MOST_DENIALS || (await this.versionOf(id, deadline)) === null) return found;
+    }
+  }
+
+  async #read(id: string, deadline: Deadline): Promise<StoredContext | null> {
     const key = contextKey(this.keys.shardOf(id), id);
     if (!this.#chunked.has(id)) {
-      const fields = named(await this.#asked(deadline, 'read', (client) => client.hmgetBuffer(key, ...READ_FIELDS)));
+      const fields = named(await this.asked(deadline, 'read', (client) => client.hmgetBuffer(key, ...READ_FIELDS)));
       if (!isChunked(fields)) return storedContext(fields);
     }
-    return this.#whole(id, await this.#asked(deadline, 'read', (client) => client.hgetallBuffer(key)));
+    return this.#whole(id, await this.asked(deadline, 'read', (client) => client.hgetallBuffer(key)));
   }
 
-  /** Several in one round trip, as {@link read}, in the order of the ids. */
+  /** Several, as {@link read}, in the order of the ids. */
   async readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
+    const found = await this.#readMany(ids, deadline);
+    return Promise.all(found.map((stored, index) => stored ?? this.#confirmed(ids[index] as string, deadline)));
+  }
+
+  /** Nothing was found: whether that is so. Those that are asked in one tick share a pipeline. */
+  async #confirmed(id: string, deadline: Deadline): Promise<StoredContext | null> {
+    return (await this.versionOf(id, deadline)) === null ? null : this.read(id, deadline);
+  }
+
+  async #readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
     const ask = (client: Redis, id: string, all: boolean) => {
       const key = contextKey(this.keys.shardOf(id), id);
       return all
@@ -219,12 +297,12 @@ export class ContextCommands {
             return isChunked(fields) ? CHUNKED : storedContext(fields);
           });
     };
-    const first = await this.#asked(deadline, 'read', (client) =>
+    const first = await this.asked(deadline, 'read', (client) =>
       Promise.all(ids.map((id) => ask(client, id, this.#chunked.has(id)))),
     );
     const left = ids.filter((_, index) => first[index] === CHUNKED);
     if (left.length === 0) return first as (StoredContext | null)[];
-    const second = await this.#asked(deadline, 'read', (client) => Promise.all(left.map((id) => ask(client, id, true))));
+    const second = await this.asked(deadline, 'read', (client) => Promise.all(left.map((id) => ask(client, id, true))));
     return first.map((found) => (found === CHUNKED ? second.shift() : found)) as (StoredContext | null)[];
   }
 
@@ -237,7 +315,7 @@ export class ContextCommands {
   /** How the stored document is cut: the ranges of its chunks, in its order; null where there is none. */
   async layout(id: string, deadline: Deadline): Promise<Layout | null> {
     const key = contextKey(this.keys.shardOf(id), id);
-    const [version, crc, length, manifest] = await this.#asked(deadline, 'read the layout', (client) =>
+    const [version, crc, length, manifest] = await this.asked(deadline, 'read the layout', (client) =>
       client.hmget(key, 'v', 'crc', 'len', 'chunks'),
     );
     if (!version || !crc) return null;
@@ -248,20 +326,13 @@ export class ContextCommands {
     };
   }
 
-  /** Copies of a chunked context as it was at earlier versions, the newer one first. */
-  async checkpoints(id: string, deadline: Deadline): Promise<StoredContext[]> {
-    const names = this.keys.checkpointsOf(id);
-    const found = await this.#asked(deadline, 'read checkpoints', (client) =>
-      Promise.all(names.map((key) => client.hgetallBuffer(key))),
-    );
-    return found.map(storedContext).filter((stored) => stored !== null);
-  }
-
   /** Whether it exists, and what it is at: no document travels. */
   async versions(shard: ShardKeys, ids: readonly string[], deadline: Deadline): Promise<(VersionFacts | null)[]> {
     const sentAt = performance.now();
     const keys = ids.map((id) => contextKey(shard, id));
-    const reply = await this.#ask(deadline, () => this.connection.runScript<ScriptReply>(deadline, 'versions', keys, []));
+    const reply = await this.ask(deadline, async () =>
+      arrivedWhole(await this.connection.runScript<ScriptReply>(deadline, 'versions', keys, [])),
+    );
     this.connection.clock.observe(sentAt, performance.now(), Number(reply[1]));
     return ids.map((_, index) => {
       const at = 2 + 3 * index;
@@ -280,9 +351,8 @@ export class ContextCommands {
   async logAfter(id: string, after: number, limit: number, deadline: Deadline): Promise<LogEntry[]> {
     const { log } = this.keys.of(id);
     const start = after === 0 ? '-' : `(${after}-0`;
-    return (await this.#asked(deadline, 'read the log', (client) => client.xrangeBuffer(log, start, '+', 'COUNT', limit))).map(
-      logEntry,
-    );
+    const found = await this.asked(deadline, 'read the log', (client) => client.xrangeBuffer(log, start, '+', 'COUNT', limit));
+    return this.#steps(id, found);
   }
 
   /**
@@ -292,8 +362,10 @@ export class ContextCommands {
   async catchUp(id: string, after: number, limit: number, all: boolean, deadline: Deadline): Promise<CatchUp> {
     const { context, log } = this.keys.of(id);
     const sentAt = performance.now();
-    const [status, now, version, crc, exp, ...entries] = await this.#ask(deadline, () =>
-      this.connection.runScriptForBytes(deadline, 'catchup', [context, log], [after, limit, all ? 'all' : 'smaller']),
+    const [status, now, version, crc, exp, ...entries] = await this.ask(deadline, async () =>
+      arrivedWhole(
+        await this.connection.runScriptForBytes(deadline, 'catchup', [context, log], [after, limit, all ? 'all' : 'smaller'], 5),
+      ),
     );
     this.connection.clock.observe(sentAt, performance.now(), Number(now));
     const facts =
@@ -301,15 +373,23 @@ export class ContextCommands {
         ? null
         : { version: Number(version), crc: String(crc), expiresAt: optional(exp) };
     const found = entries as unknown as [Buffer, Buffer[]][];
-    return { facts, entries: status?.toString() === 'WHOLE' ? null : found.map(logEntry) };
+    return { facts, entries: status?.toString() === 'WHOLE' ? null : this.#steps(id, found) };
   }
 
   /** The newest log entries, newest first. */
   async logTail(id: string, limit: number, deadline: Deadline): Promise<LogEntry[]> {
     const { log } = this.keys.of(id);
-    return (await this.#asked(deadline, 'read the log', (client) => client.xrevrangeBuffer(log, '+', '-', 'COUNT', limit))).map(
-      logEntry,
-    );
+    const found = await this.asked(deadline, 'read the log', (client) => client.xrevrangeBuffer(log, '+', '-', 'COUNT', limit));
+    return this.#entries(id, found);
+  }
+
+  #entries(id: string, found: [Buffer, Buffer[]][]): LogEntry[] {
+    return found.map((entry) => logEntry(id, entry, this.sealed));
+  }
+
+  /** Without those that say that a version was repaired: they lead nowhere. */
+  #steps(id: string, found: [Buffer, Buffer[]][]): LogEntry[] {
+    return this.#entries(id, found).filter(({ kind }) => kind !== 'repaired');
   }
 
   /** A page of a shard's ids in no order; a cursor of '0' begins, and ends. */
@@ -321,7 +401,7 @@ export class ContextCommands {
     deadline: Deadline,
   ): Promise<{ cursor: string; ids: string[] }> {
     const match = `${prefix.replace(/[\\*?[\]^-]/g, '\\$&')}*`;
-    const [next, pairs] = await this.#asked(deadline, 'list', (client) =>
+    const [next, pairs] = await this.asked(deadline, 'list', (client) =>
       client.zscan(shard.use, cursor, 'MATCH', match, 'COUNT', count),
     );
     return { cursor: next, ids: pairs.filter((_, index) => index % 2 === 0) };
@@ -330,7 +410,7 @@ export class ContextCommands {
   /** Everything of contexts but their bytes, with their accounted memory; those that are gone or expired are left out. */
   async summaries(shard: ShardKeys, ids: readonly string[], deadline: Deadline): Promise<Summary[]> {
     if (ids.length === 0) return [];
-    const [sizes, rows] = await this.#asked(deadline, 'list', (client) =>
+    const [sizes, rows] = await this.asked(deadline, 'list', (client) =>
       Promise.all([
         client.zmscore(shard.size, ...ids),
         Promise.all(ids.map((id) => client.hmget(contextKey(shard, id), 'v', 'crc', 'len', 'at', 'exp'))),
@@ -367,39 +447,35 @@ export class ContextCommands {
   /** All fields of a context as they are. */
   async raw(id: string, deadline: Deadline): Promise<Record<string, Buffer> | null> {
     const key = contextKey(this.keys.shardOf(id), id);
-    const fields = await this.#asked(deadline, 'read', (client) => client.hgetallBuffer(key));
+    const fields = await this.asked(deadline, 'read', (client) => client.hgetallBuffer(key));
     return Object.keys(fields).length === 0 ? null : fields;
   }
 
-  /** Takes up to `limit` expired contexts out of a shard. */
-  async expire(
-    shard: ShardKeys,
-    limit: number,
-    deadline: Deadline,
-  ): Promise<{ more: boolean; nextAt: number | null; expired: { id: string; version: number }[] }> {
+  /** Takes up to `limit` expired contexts out of a shard; `damaged` are those whose expiry cannot be believed. */
+  async expire(shard: ShardKeys, limit: number, deadline: Deadline): Promise<Expired> {
     const { tombstoneMs, instanceId } = this.settings;
-    const args: Argument[] = [shard.tag, limit, `${tombstoneMs} ${PUBLISH} ${instanceId} ${this.protocol}`];
-    const reply = await this.connection.runScript<ScriptReply>(
-      deadline,
-      'expire',
-      [shard.exp, shard.use, shard.size, shard.mem],
-      args,
+    const args: Argument[] = [shard.tag, limit, `${tombstoneMs} ${PUBLISH} ${instanceId} ${this.#mode}`];
+    const reply = arrivedWhole(
+      await this.connection.runScript<ScriptReply>(deadline, 'expire', [shard.exp, shard.use, shard.size, shard.mem], args),
     );
+    const from = 4 + Number(reply[3]);
+    const damaged = reply.slice(4, from).map(String);
     const expired: { id: string; version: number }[] = [];
-    for (let index = 3; index + 1 < reply.length; index += 2)
+    for (let index = from; index + 1 < reply.length; index += 2)
       expired.push({ id: String(reply[index]), version: Number(reply[index + 1]) });
-    return { more: Number(reply[1]) === 1, nextAt: optional(reply[2]), expired };
+    return { more: Number(reply[1]) === 1, nextAt: optional(reply[2]), expired, damaged };
   }
 
   /** The accounts of a shard, and what its own indexes take. */
-  async accounts(shard: ShardKeys, deadline: Deadline): Promise<{ contexts: number; bytes: number; indexBytes: number }> {
-    return this.#asked(deadline, 'read the accounts', async (client) => {
+  async accounts(shard: ShardKeys, deadline: Deadline): Promise<ShardAccounts> {
+    return this.asked(deadline, 'read the accounts', async (client) => {
       const [mem, ...indexes] = await Promise.all([
-        client.hmget(shard.mem, 'contexts', 'bytes'),
+        client.hmget(shard.mem, 'contexts', 'bytes', 'checkpoints', 'quarantined', 'quarantine'),
         ...[shard.exp, shard.use, shard.size, shard.mem].map((key) => client.memory('USAGE', key)),
       ]);
       const indexBytes = indexes.reduce<number>((sum, used) => sum + Number(used ?? 0), 0);
-      return { contexts: Number(mem[0] ?? 0), bytes: Number(mem[1] ?? 0), indexBytes };
+      const [contexts = 0, bytes = 0, checkpointBytes = 0, quarantined = 0, quarantineBytes = 0] = mem.map(Number);
+      return { contexts, bytes, checkpointBytes, quarantined, quarantineBytes, indexBytes };
     });
   }
 
@@ -431,6 +507,10 @@ export class ContextCommands {
         const message = `${id}: the document that reached Redis is not the one that was sent (SHA-1 ${first}, ${second} bytes), three times in a row; nothing was written: check the network path`;
         throw new ContextError('CHECKSUM', message, where);
       }
+      case 'GARBLED': {
+        const message = `${id}: the request that reached Redis is not the one that was sent, three times in a row; nothing was written: check the network path`;
+        throw new ContextError('CHECKSUM', message, where);
+      }
       case 'WRITE_CORRUPT':
         throw new ContextError(
           'WRITE_CORRUPT',
@@ -441,6 +521,13 @@ export class ContextCommands {
         throw new ContextError('REDIS_ERROR', `${id}: unknown answer ${JSON.stringify(reply)}`, where);
     }
   }
+}
+
+/** A question that was damaged on its way was not answered: it is asked again. */
+function arrivedWhole<T extends readonly unknown[]>(reply: T): T {
+  if (String(reply[0]) === 'GARBLED')
+    throw new ContextError('CONNECTION', 'the question was damaged on its way: check the network path');
+  return reply;
 }
 
 const writeKeys = (keys: ContextKeys): string[] => [keys.context, keys.log, keys.exp, keys.use, keys.size, keys.mem];

@@ -62,7 +62,7 @@ export interface FoundKey {
 type ScriptReply = readonly (string | number)[];
 
 const FIXES = ['indexed', 'dropped', 'expiries', 'sizes', 'tombstones', 'leftovers', 'intents', 'expired'] as const;
-const TOTALS = ['bytes', 'contexts', 'checkpoints', 'quarantined'] as const;
+const TOTALS = ['bytes', 'contexts', 'checkpoints', 'quarantined', 'quarantine'] as const;
 
 export class MaintenanceCommands {
   readonly #commands: ContextCommands;
@@ -222,5 +222,10 @@ export class MaintenanceCommands {
 }
 
 function known(reply: ScriptReply, status: string): void {
+  if (reply[0] === 'GARBLED')
+    throw new ContextError(
+      'CONNECTION',
+      `${status}: the request was damaged on its way, and nothing was done: check the network path`,
+    );
   if (reply[0] !== status) throw new ContextError('REDIS_ERROR', `unknown answer ${JSON.stringify(reply.slice(0, 3))}`);
 }

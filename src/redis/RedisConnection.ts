@@ -5,22 +5,20 @@
  * no connection a call waits for one only as long as its own time allows. ioredis neither queues nor resends for us: a command
  * whose reply was lost may have been executed, and only the caller knows whether asking again is harmless.
  */
+import { randomBytes } from 'node:crypto';
 import { Redis, type RedisOptions } from 'ioredis';
 import { ContextError, isContextError } from '../core/errors.js';
 import { RedisClock } from '../core/RedisClock.js';
+import { answerCheck, guardOf } from '../core/seal.js';
 import { onAbort } from './abortFan.js';
 import { DeadlineWatch } from './DeadlineWatch.js';
+import { type ConnectionListener, type ConnectionName, Link } from './Link.js';
 import { isNoScript, toContextError } from './redisErrors.js';
 import { type ScriptName, script } from './scripts.js';
 
 type ClientOptions = Omit<RedisOptions, 'replyMapping'>;
 export type RedisTarget = string | ClientOptions | Redis;
-export type ConnectionName = 'commands' | 'subscriptions';
-
-export interface ConnectionListener {
-  up(connection: ConnectionName): void;
-  down(connection: ConnectionName, reason: string): void;
-}
+export type { ConnectionListener, ConnectionName };
 
 export interface ConnectionOptions {
   readonly target: RedisTarget;
@@ -95,9 +93,9 @@ export function checkTarget(target: RedisTarget): void {
   );
 }
 
-function makeClient(options: ConnectionOptions, name: ConnectionName): Redis {
+function makeClient(options: ConnectionOptions, name: ConnectionName, other: ClientOptions = {}): Redis {
   const { target } = options;
-  const ours = clientOptions(options, name);
+  const ours = { ...clientOptions(options, name), ...other };
   if (typeof target === 'string') return new Redis(target, ours);
   // a prefix would come between a key and its hash tag
   const plain = { ...ours, keyPrefix: '' };
@@ -105,68 +103,16 @@ function makeClient(options: ConnectionOptions, name: ConnectionName): Redis {
   return new Redis({ ...(optionsOf(target) ?? target), ...plain });
 }
 
-/** One ioredis client with what is known of its health. */
-class Link {
-  readonly client: Redis;
-  lastError: Error | null = null;
-  up = false;
-  /** Bytes received when the oldest question was asked that nothing has come after, and the time of that. */
-  #heard = -1;
-  #askedAt = 0;
-
-  constructor(client: Redis, name: ConnectionName, listener: ConnectionListener) {
-    this.client = client;
-    client.on('error', (error: Error) => {
-      this.lastError = error;
-    });
-    // ioredis bounds the time to connect, but waits for ever for the replies of its handshake
-    const handshakeMs = client.options.connectTimeout;
-    let handshake: NodeJS.Timeout | undefined;
-    client.on('connect', () => {
-      clearTimeout(handshake);
-      handshake = setTimeout(() => {
-        this.lastError = new Error(`connected, but no answer within ${handshakeMs} ms`);
-        client.disconnect(true);
-      }, handshakeMs);
-    });
-    client.on('close', () => clearTimeout(handshake));
-    client.on('ready', () => {
-      clearTimeout(handshake);
-      this.lastError = null;
-      this.up = true;
-      this.#heard = -1;
-      listener.up(name);
-    });
-    client.on('close', () => {
-      if (!this.up) return;
-      this.up = false;
-      listener.down(name, this.lastError?.message ?? 'the connection was closed');
-    });
+/** The same login on another host. */
+function onHost(target: RedisTarget, host: string, port: number): RedisTarget {
+  if (typeof target === 'string') {
+    const url = new URL(/^rediss?:\/\//.test(target) ? target : 'redis://localhost');
+    url.hostname = host;
+    url.port = String(port);
+    return url.href;
   }
-
-  /** Something is asked of it now. */
-  asked(now: number): void {
-    const received = this.#received;
-    if (received === this.#heard) return;
-    this.#heard = received;
-    this.#askedAt = now;
-  }
-
-  /** For how long not a byte has come although something was asked, ms: whatever time each single question was given. */
-  silentMs(now: number): number {
-    return this.#received === this.#heard ? now - this.#askedAt : 0;
-  }
-
-  /** Drops the connection; a new one follows by itself. All that wait for this one find out at the same time, and one of them is enough. */
-  reset(reason: string): void {
-    this.lastError = new Error(reason);
-    this.#heard = -1;
-    this.client.disconnect(true);
-  }
-
-  get #received(): number {
-    return (this.client as unknown as { stream?: { bytesRead?: number } }).stream?.bytesRead ?? 0;
-  }
+  const { path: _path, sentinels: _sentinels, ...login } = optionsOf(target) ?? (target as ClientOptions);
+  return { ...login, host, port };
 }
 
 export class RedisConnection {
@@ -176,6 +122,8 @@ export class RedisConnection {
   readonly #subscriptions: Link;
   readonly #waiting = new Set<() => void>();
   readonly #watch = new DeadlineWatch();
+  readonly #saltPrefix = randomBytes(4).toString('base64url');
+  #calls = 0;
   #closed = false;
 
   constructor(options: ConnectionOptions, listener: ConnectionListener) {
@@ -209,6 +157,11 @@ export class RedisConnection {
 
   get subscriptionsUp(): boolean {
     return this.#subscriptions.up;
+  }
+
+  /** Connections given up since the start because what came on them was damaged. */
+  get damaged(): number {
+    return this.#commands.damaged + this.#subscriptions.damaged;
   }
 
   get attemptTimeoutMs(): number {
@@ -278,25 +231,62 @@ export class RedisConnection {
     return this.#bounded(this.#subscriptions, deadline, doing, run(this.#subscriptions.client));
   }
 
-  /** One attempt of a script; a flushed script cache is filled again (the server has executed nothing then). */
-  runScript<T>(deadline: Deadline, name: ScriptName, keys: readonly string[], args: readonly Argument[]): Promise<T> {
-    const { sha, readOnly } = script(name);
-    return this.#withScript(deadline, name, (client) =>
-      readOnly ? client.evalsha_ro(sha, keys.length, ...keys, ...args) : client.evalsha(sha, keys.length, ...keys, ...args),
-    ) as Promise<T>;
-  }
-
-  /** Like {@link runScript}, for a read-only script that answers an array of bytes. */
-  runScriptForBytes(
+  /**
+   * One attempt of a script; a flushed script cache is filled again (the server has executed nothing then). The request carries a guard over
+   * its keys and `guarded` arguments, the reply a check of its own (docs/INTEGRITY.md): the words that come back are those that were answered
+   * to this very call.
+   *
+   * @throws ContextError `CONNECTION` where the reply was damaged on its way: what became of the request is not known
+   */
+  async runScript<T>(
     deadline: Deadline,
     name: ScriptName,
     keys: readonly string[],
     args: readonly Argument[],
+    guarded: readonly Argument[] = args,
+  ): Promise<T> {
+    const { sha, readOnly } = script(name);
+    const salt = this.#salt();
+    const guard = guardOf(salt, [...keys, ...guarded]);
+    const reply = (await this.#withScript(deadline, name, (client) =>
+      readOnly
+        ? client.evalsha_ro(sha, keys.length, ...keys, ...args, guard)
+        : client.evalsha(sha, keys.length, ...keys, ...args, guard),
+    )) as (string | number)[];
+    const check = Array.isArray(reply) ? reply.pop() : undefined;
+    if (check !== answerCheck(salt, reply)) throw this.#damagedReply(name);
+    return reply as T;
+  }
+
+  /** Like {@link runScript}, for a read-only script that answers an array of bytes; its check covers the first `words`, and stands behind them. */
+  async runScriptForBytes(
+    deadline: Deadline,
+    name: ScriptName,
+    keys: readonly string[],
+    args: readonly Argument[],
+    words: number,
   ): Promise<(Buffer | null)[]> {
     const { sha } = script(name);
-    return this.#withScript(deadline, name, (client) =>
-      (client as unknown as BytesClient).evalsha_roBuffer(sha, keys.length, ...keys, ...args),
-    ) as Promise<(Buffer | null)[]>;
+    const salt = this.#salt();
+    const guard = guardOf(salt, [...keys, ...args]);
+    const reply = (await this.#withScript(deadline, name, (client) =>
+      (client as unknown as BytesClient).evalsha_roBuffer(sha, keys.length, ...keys, ...args, guard),
+    )) as (Buffer | null)[];
+    const checked = Array.isArray(reply) ? reply.splice(0, reply[0]?.toString() === 'GARBLED' ? 2 : words + 1).map(String) : [];
+    if (checked.pop() !== answerCheck(salt, checked)) throw this.#damagedReply(name);
+    return [...checked.map((word) => Buffer.from(word)), ...reply];
+  }
+
+  #salt(): string {
+    this.#calls += 1;
+    return `${this.#saltPrefix}${this.#calls.toString(36)}`;
+  }
+
+  /** Whatever else comes on a connection after that cannot be told from what was asked. */
+  #damagedReply(name: ScriptName): ContextError {
+    const message = `${name}: the reply was damaged on its way; the connection is made anew: check the network path`;
+    this.reset('commands', message);
+    return new ContextError('CONNECTION', message);
   }
 
   async loadScript(deadline: Deadline, name: ScriptName): Promise<void> {
@@ -309,6 +299,24 @@ export class RedisConnection {
     const sentAt = performance.now();
     const [seconds, micros] = await this.attempt(deadline, 'read the clock', (client) => client.time());
     this.clock.observe(sentAt, performance.now(), Number(seconds) * 1000 + Math.floor(Number(micros) / 1000));
+  }
+
+  /** One question to another server of the same kind (a replica), on a connection for that alone. */
+  async elsewhere<T>(host: string, port: number, deadline: Deadline, run: (client: Redis) => Promise<T>): Promise<T> {
+    this.check(deadline, 'ask a replica');
+    const target = onHost(this.#options.target, host, port);
+    const client = makeClient({ ...this.#options, target }, 'commands', { retryStrategy: () => null });
+    client.on('error', () => {});
+    try {
+      const asked = client.connect().then(() => run(client));
+      return await this.within(
+        { ...deadline, at: Math.min(deadline.at, performance.now() + 2 * this.attemptTimeoutMs) },
+        'ask a replica',
+        asked,
+      );
+    } finally {
+      client.disconnect();
+    }
   }
 
   /** Makes both connections anew: the server they lead to is not the one to talk to any more. */

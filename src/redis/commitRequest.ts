@@ -44,6 +44,11 @@ export interface BaseMismatch {
   readonly damaged: string | null;
 }
 
+/** The stored fields do not have their seal: nothing was written. */
+export interface FieldsDamaged {
+  readonly status: 'damaged';
+}
+
 export interface Committed {
   readonly status: 'committed';
   readonly version: number;
@@ -52,9 +57,20 @@ export interface Committed {
   readonly frameBytes: number;
   readonly expiresAt: number | null;
   readonly memoryBytes: number;
+  /** The log does not reach back to a whole document that is near enough: a checkpoint is wanted. */
+  readonly checkpointDue: boolean;
   /** An earlier attempt had done it: what else a commit answers is not known any more. */
   readonly repeated: boolean;
 }
+
+/** The arguments that have no checksum of their own: those that the guard covers. @param keys - of the script */
+export function guardedArguments(args: readonly Argument[], kind: Payload['kind']): Argument[] {
+  const [data = '', payload = '', ...rest] = args;
+  const framed = byteLength(payload) === 0 && kind !== 'full' ? data : payload;
+  return [framed, ...rest.slice(0, 4)];
+}
+
+const byteLength = (argument: Argument): number => (Buffer.isBuffer(argument) ? argument.length : String(argument).length);
 
 /** The first words of the script's header; those of the attempt and the settings follow. */
 export function commitHeader(request: CommitRequest, by: string): string {

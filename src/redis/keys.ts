@@ -47,10 +47,29 @@ export class Keys {
     };
   }
 
-  /** Copies of a chunked context as it was, the newer one first; named in `lua/include/checkpoint.lua` as well. */
+  /** Compressed copies of a context as it was, the newer one first; named in `lua/include/checkpoint.lua` as well. */
   checkpointsOf(id: string): readonly [string, string] {
     const { tag } = this.shardOf(id);
     return [`${tag}:k:${id}`, `${tag}:j:${id}`];
+  }
+
+  /** What was moved aside because it is damaged; named in `lua/include/checkpoint.lua` as well. */
+  quarantineOf(id: string): string {
+    return `${this.shardOf(id).tag}:q:${id}`;
+  }
+
+  /** The pattern of all quarantined contexts of a shard, and the id in such a key. */
+  quarantined(shard: ShardKeys): { readonly pattern: string; idOf(key: string): string } {
+    const prefix = `${shard.tag}:q:`;
+    return { pattern: `${prefix.replace(/[\\*?[\]^-]/g, '\\$&')}*`, idOf: (key) => key.slice(prefix.length) };
+  }
+
+  /** Where instances ask each other for a document, and where one of them is answered. */
+  get peers(): string {
+    return `{lc:${this.namespace}}:peers`;
+  }
+  peer(instanceId: string): string {
+    return `{lc:${this.namespace}}:peer:${instanceId}`;
   }
 }
 

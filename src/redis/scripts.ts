@@ -4,17 +4,9 @@ import { sha1Hex } from '../core/checksum.js';
 import { ContextError } from '../core/errors.js';
 
 export const SCRIPT_NAMES = [
-  'commit',
-  'delete',
-  'touch',
-  'expire',
-  'versions',
-  'catchup',
-  'probe',
-  'scrub',
-  'reconcile',
-  'totals',
-] as const;
+  'commit', 'delete', 'touch', 'expire', 'versions', 'catchup', 'checkpoint', 'repair', 'quarantine', 'scrub', 'reconcile',
+  'totals', 'probe',
+] as const; // biome-ignore format: one list
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
 export interface Script {

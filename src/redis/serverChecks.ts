@@ -93,6 +93,8 @@ export interface NamespaceFacts {
   readonly shards: number;
   /** 1 where it was made by a version that knows no other, until {@link upgradeNamespace}. Every protocol is read. */
   readonly protocol: 1 | 2;
+  /** Whether every context and log entry carries a seal, so that a missing one is damage. */
+  readonly sealed: boolean;
 }
 
 /** Opens a namespace; it is created where it does not exist. */
@@ -104,12 +106,14 @@ export async function openNamespace(
 ): Promise<NamespaceFacts> {
   const key = namespaceKey(namespace);
   const reply = await connection.attempt(deadline, 'open the namespace', async (client) => {
-    const [, , stored] = await Promise.all([
+    const [, made, stored] = await Promise.all([
       client.hsetnx(key, 'shards', shards ?? 1),
       client.hsetnx(key, 'format', NEWEST_FORMAT),
-      client.hmget(key, 'shards', 'format'),
+      client.hmget(key, 'shards', 'format', 'sealed'),
     ]);
-    return stored;
+    // what is written in a new namespace is sealed from the beginning
+    if (made === 1) await client.hset(key, 'sealed', 1);
+    return made === 1 ? [stored[0], stored[1], '1'] : stored;
   });
   const found = Number(reply[0]);
   const protocol = protocolOf(reply[1]);
@@ -124,7 +128,7 @@ export async function openNamespace(
       { namespace, expected: shards, found },
     );
   }
-  return { shards: found, protocol };
+  return { shards: found, protocol, sealed: reply[2] === '1' };
 }
 
 /** A namespace's format is the newest protocol that may be written in it. */
@@ -132,12 +136,16 @@ const NEWEST_FORMAT = 2;
 
 const protocolOf = (format: string | null | undefined): 1 | 2 | null => (format === '1' ? 1 : format === '2' ? 2 : null);
 
-/** The protocol of a namespace that is open already: somebody may have upgraded it. */
-export async function namespaceProtocol(connection: RedisConnection, namespace: string, deadline: Deadline): Promise<1 | 2> {
-  const format = await connection.attempt(deadline, 'look at the namespace', (client) =>
-    client.hget(namespaceKey(namespace), 'format'),
+/** Protocol and seals of a namespace that is open already: somebody may have upgraded it. */
+export async function namespaceMode(
+  connection: RedisConnection,
+  namespace: string,
+  deadline: Deadline,
+): Promise<Pick<NamespaceFacts, 'protocol' | 'sealed'>> {
+  const [format, sealed] = await connection.attempt(deadline, 'look at the namespace', (client) =>
+    client.hmget(namespaceKey(namespace), 'format', 'sealed'),
   );
-  return protocolOf(format) ?? 1;
+  return { protocol: protocolOf(format) ?? 1, sealed: sealed === '1' };
 }
 
 /**

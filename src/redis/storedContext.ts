@@ -1,6 +1,7 @@
 /** A context as Redis gives it back, in either form: the document as one field, or in chunks under a list of them. Nothing is verified here. */
 import { crc32 } from '../core/checksum.js';
 import { DocumentText } from '../core/DocumentText.js';
+import type { SealedFields } from '../core/seal.js';
 
 export interface StoredChunk {
   readonly name: string;
@@ -18,10 +19,15 @@ export interface StoredContext {
   readonly length: number;
   readonly at: number;
   readonly expiresAt: number | null;
+  /** What the seal covers, as it is stored, and the seal; empty where there is none. */
+  readonly facts: SealedFields;
+  readonly seal: string;
+  /** Why the document was moved to quarantine; empty where it was not. */
+  readonly quarantined: string;
 }
 
 /** What a read asks for first; where `chunks` answers and `data` does not, the chunks have to be asked for by name. */
-export const READ_FIELDS = ['data', 'v', 'crc', 'len', 'at', 'exp', 'chunks'] as const;
+export const READ_FIELDS = ['data', 'v', 'crc', 'len', 'at', 'exp', 'chunks', 'sha', 'seal', 'q'] as const;
 
 type Fields = Readonly<Record<string, Buffer | null | undefined>>;
 
@@ -58,8 +64,9 @@ export function chunkRanges(manifest: string): { readonly name: string; readonly
 
 /** A chunk that the list names and that is not there is empty: its length and checksum will tell. */
 export function storedContext(fields: Fields): StoredContext | null {
-  const { data, v, crc, len, at, exp, chunks: manifest } = fields;
-  if (!v && !data && !manifest) return null;
+  const { data, v, crc, len, at, exp, chunks: manifest, sha, seal, q } = fields;
+  if (!v && !data && !manifest && !crc && !sha && !len) return null;
+  const text = (bytes: Buffer | null | undefined): string => bytes?.toString() ?? '';
   const chunks: StoredChunk[] = [];
   if (!data && manifest) {
     for (const { name } of chunkRanges(manifest.toString('latin1'))) chunks.push({ name, bytes: fields[name] ?? EMPTY });
@@ -72,6 +79,9 @@ export function storedContext(fields: Fields): StoredContext | null {
     length: Number(len ?? Number.NaN),
     at: Number(at ?? Number.NaN),
     expiresAt: optional(exp),
+    facts: { v: text(v), crc: text(crc), sha: text(sha), len: text(len), at: text(at), exp: exp ? text(exp) : null },
+    seal: text(seal),
+    quarantined: text(q),
   };
 }
 

@@ -12,7 +12,7 @@ import type { Deadline, RedisConnection } from './RedisConnection.js';
 type Reply = readonly [string, ...(string | number | null)[]];
 
 const BACKOFF_MS = [5, 20, 60, 150, 300];
-/** A document damaged on its way is sent again this often. */
+/** A request damaged on its way is sent again this often. */
 const CHECKSUM_TRIES = 3;
 
 export async function writeWithRetries(
@@ -57,6 +57,7 @@ export async function writeWithRetries(
         await pause(Number(reply[1]), deadline);
         continue;
       case 'CHECKSUM':
+      case 'GARBLED':
         damaged += 1;
         if (damaged < CHECKSUM_TRIES) continue;
         return reply;

@@ -1,14 +1,17 @@
 /**
- * Reads from Redis that are verified before anybody sees them: length and CRC-32 over the bytes, then JSON. A mismatch is read again
- * once (it may have happened on the way); after that it is corruption, and said so with all that is known.
+ * Reads from Redis that are verified before anybody sees them: length and CRC-32 over the bytes, the seal over id and facts, then JSON. A
+ * mismatch is read again once (it may have happened on the way); after that it is corruption: said so with all that is known, and healed where
+ * a good copy exists.
  */
 import { LRUCache } from 'lru-cache';
 import { ContextError } from '../core/errors.js';
 import { JsonDocument } from '../core/JsonDocument.js';
 import { type JsonValue, parseFrozen } from '../core/json.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
+import type { IntegrityCommands } from '../redis/IntegrityCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
-import { crcOf, type StoredContext, sharedText, textOf } from '../redis/storedContext.js';
+import { type StoredContext, sharedText, textOf } from '../redis/storedContext.js';
+import { checkpointState, type Damage, damageOf } from './damage.js';
 import { absent, type ReplicaState } from './state.js';
 
 export interface Corruption {
@@ -17,17 +20,13 @@ export interface Corruption {
   readonly expected: string;
   readonly found: string;
   readonly bytes: number;
-  readonly where: 'read' | 'frame' | 'log' | 'verify' | 'commit';
+  /** Where the bytes differ first from what they should be, counted from 0; null where that is not known. */
+  readonly offset: number | null;
+  readonly where: 'read' | 'frame' | 'replica' | 'log' | 'checkpoint' | 'verify' | 'commit' | 'scrub' | 'sweep';
 }
 
-/** What is wrong with the bytes, or null. */
-export function damageOf(stored: StoredContext): { readonly expected: string; readonly found: string } | null {
-  if (!Number.isSafeInteger(stored.version) || stored.version < 1)
-    return { expected: 'a version', found: String(stored.version) };
-  if (stored.found !== stored.length) return { expected: `${stored.length} bytes`, found: `${stored.found} bytes` };
-  const found = crcOf(stored);
-  return found === stored.crc ? null : { expected: stored.crc, found };
-}
+/** Tries to bring a damaged context back; whether it is worth reading again. */
+export type Healer = (id: string, where: Corruption['where'], deadline: Deadline) => Promise<boolean>;
 
 /** The state that sound bytes are, or null where they are no JSON. */
 export function stateOf(stored: StoredContext): ReplicaState | null {
@@ -48,12 +47,21 @@ const REMEMBERED = 1_000;
 
 export class ContextReader {
   readonly #commands: ContextCommands;
+  readonly #copies: IntegrityCommands;
   readonly #corrupt: (corruption: Corruption) => void;
+  readonly #heal: Healer;
   readonly #damaged = new LRUCache<string, true>({ max: REMEMBERED });
 
-  constructor(commands: ContextCommands, corrupt: (corruption: Corruption) => void) {
+  constructor(
+    commands: ContextCommands,
+    copies: IntegrityCommands,
+    corrupt: (corruption: Corruption) => void,
+    heal: Healer = async () => false,
+  ) {
     this.#commands = commands;
+    this.#copies = copies;
     this.#corrupt = corrupt;
+    this.#heal = heal;
   }
 
   /** Whether a read has found it damaged, and nobody here has written it whole since: a change leaves what it does not touch as it is. */
@@ -76,7 +84,10 @@ export class ContextReader {
     const state = await this.read(id, deadline);
     if (state !== null) return state;
     const [last] = await this.#commands.logTail(id, 1, deadline);
-    return absent(last?.version ?? 0);
+    const told = last?.kind === 'deleted' || last?.kind === 'expired';
+    // nobody has logged that it went: it has expired and is still to be taken out, or its log is gone as well
+    const at = told ? last.at : Math.ceil(this.#commands.connection.clock.latest(performance.now()));
+    return { ...absent(last?.version ?? 0), at: Number.isFinite(at) ? at : 0 };
   }
 
   /** Several in one round trip, in the order of the ids. @throws ContextError `CORRUPT` for the first that is */
@@ -85,19 +96,25 @@ export class ContextReader {
     return Promise.all(ids.map((id, index) => this.#verified(id, rows[index] ?? null, deadline)));
   }
 
-  /** Earlier states of a document in chunks that Redis keeps; damaged ones are left out. */
+  /** Earlier states of a context that Redis keeps copies of; damaged ones are left out. */
   async checkpoints(id: string, deadline: Deadline): Promise<ReplicaState[]> {
-    const found = await this.#commands.checkpoints(id, deadline);
-    return found.filter((stored) => damageOf(stored) === null).flatMap((stored) => stateOf(stored) ?? []);
+    const found = await this.#copies.checkpoints(id, deadline);
+    return found.flatMap((fields) => checkpointState(id, fields) ?? []);
   }
 
   async #verified(id: string, first: StoredContext | null, deadline: Deadline): Promise<ReplicaState | null> {
     let stored = first;
-    for (let again = false; ; again = true) {
+    for (let tries = 0; ; tries += 1) {
       if (stored === null) return null;
-      const damage = damageOf(stored);
+      if (stored.quarantined !== '') throw this.#quarantined(id, stored);
+      const damage = damageOf(id, stored, this.#commands.sealed);
       if (damage === null) break;
-      if (again) throw this.#corruption(id, stored, damage);
+      // the first may have happened on the way
+      if (tries > 0) {
+        const error = this.#corruption(id, stored, damage);
+        if (tries > 1 || !(await this.#heal(id, 'read', deadline))) throw error;
+        this.mended(id);
+      }
       stored = await this.#commands.read(id, deadline);
     }
     if (stored.expiresAt !== null) {
@@ -107,19 +124,31 @@ export class ContextReader {
       if (verdict === 'unknown' && (await this.#commands.versionOf(id, deadline)) === null) return null;
     }
     const state = stateOf(stored);
-    if (state === null) throw this.#corruption(id, stored, { expected: 'JSON', found: 'bytes that are none' });
+    if (state === null) throw this.#corruption(id, stored, { what: 'checksum', expected: 'JSON', found: 'bytes that are none' });
     return state;
   }
 
-  #corruption(id: string, stored: StoredContext, damage: { expected: string; found: string }): ContextError {
+  #corruption(id: string, stored: StoredContext, { expected, found }: Damage): ContextError {
+    const { namespace } = this.#commands.keys;
+    const { shard } = this.#commands.keys.shardOf(id);
+    const { version } = stored;
+    this.#damaged.set(id, true);
+    this.#corrupt({ id, version, expected, found, bytes: stored.found, offset: null, where: 'read' });
+    return new ContextError(
+      'CORRUPT',
+      `${id}: the stored document is damaged (version ${version}: expected ${expected}, found ${found}) and no good copy was found; write it anew, or look at it with \`lukhas-context verify\``,
+      { namespace, shard, id, version, expected, found },
+    );
+  }
+
+  #quarantined(id: string, { version, quarantined }: StoredContext): ContextError {
     const { namespace } = this.#commands.keys;
     const { shard } = this.#commands.keys.shardOf(id);
     this.#damaged.set(id, true);
-    this.#corrupt({ id, version: stored.version, ...damage, bytes: stored.found, where: 'read' });
     return new ContextError(
       'CORRUPT',
-      `${id}: the stored document is damaged (version ${stored.version}: expected ${damage.expected}, found ${damage.found}); write it anew, or look at it with \`lukhas-context verify\``,
-      { namespace, shard, id, version: stored.version, ...damage },
+      `${id}: version ${version} was damaged and is in quarantine (${quarantined}); write it anew, or bring it back with \`lukhas-context restore\``,
+      { namespace, shard, id, version, found: quarantined },
     );
   }
 }

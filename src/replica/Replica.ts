@@ -8,7 +8,7 @@ import { type Frame, FrameReader } from '../core/frame.js';
 import type { JsonDocument } from '../core/JsonDocument.js';
 import type { Patch } from '../core/patch.js';
 import { nextState } from './nextState.js';
-import { absent, type ChangeStep, type ReplicaState, toContext } from './state.js';
+import { absent, type ChangeStep, type ReplicaState, resetStep, toContext } from './state.js';
 import type { Watcher } from './Watcher.js';
 
 /** A commit of this process that is on its way: what its frame brings is here already. */
@@ -31,6 +31,10 @@ export class Replica {
   /** Set while it catches up; frames that come meanwhile wait in `waiting`. */
   syncing: Promise<void> | null = null;
   readonly waiting: Frame[] = [];
+  /** The turn in which its value was last compared with its checksum. */
+  checkedIn = 0;
+  /** Set where its value is not that of its checksum, until it is read anew: whether what is read then is to take its place. */
+  distrusted: ((whole: ReplicaState) => boolean) | null = null;
   readonly frames = new FrameReader();
   /** Own commits under way, by operation: their frames are neither parsed nor applied. */
   readonly own = new Map<string, OwnCommit>();
@@ -103,6 +107,7 @@ export class Replica {
   }
 
   apply(frame: Frame): FrameOutcome {
+    if (this.distrusted !== null) return 'gap';
     const { version, crc } = this.#state;
     if (frame.kind === 'touch') {
       if (frame.version === version && frame.crc === crc) this.touch(frame.expiresAt);
@@ -114,17 +119,19 @@ export class Replica {
     if (frame.version === version) {
       if (frame.kind !== 'expired') return frame.crc === crc ? 'ignored' : 'gap';
       if (this.#state.value === undefined) return 'ignored';
-    } else if (frame.version !== version + 1 || frame.kind === 'expired') {
+    } else if (frame.kind === 'expired') {
       return 'gap';
     }
-    if (frame.baseVersion !== version) return 'gap';
+    // several versions in one: the header of protocol 2 has a check, so what it says of its base can be believed
+    const several = frame.version > version + 1;
+    if (frame.baseVersion !== version || (several && frame.protocol !== 2)) return 'gap';
     const next = this.#ownState(frame) ?? nextState(this.#state, frame);
     if (typeof next === 'string') return next;
     if ('expected' in next) {
       this.mismatch = next;
       return 'corrupt';
     }
-    this.move(next.state, next.step);
+    this.move(next.state, several ? resetStep(next.state) : next.step);
     return 'applied';
   }
 

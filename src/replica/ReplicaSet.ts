@@ -5,6 +5,7 @@
  * not bring is fetched by {@link ReplicaSync}.
  */
 import { LRUCache } from 'lru-cache';
+import { crc32Hex } from '../core/checksum.js';
 import type { Context } from '../core/context.js';
 import { ContextError } from '../core/errors.js';
 import type { Frame } from '../core/frame.js';
@@ -13,9 +14,10 @@ import type { Deadline } from '../redis/RedisConnection.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import { AsyncMemoryStore } from './AsyncMemoryStore.js';
 import type { ContextReader, Corruption } from './ContextReader.js';
-import { DeltaCache, type Known } from './DeltaCache.js';
+import { DeltaCache, type DeltaCacheCounters, type Known } from './DeltaCache.js';
 import { type OwnCommit, Replica } from './Replica.js';
-import { ReplicaSync, type Resync } from './ReplicaSync.js';
+import { ReplicaCheck } from './ReplicaCheck.js';
+import { type CatchUpCounters, ReplicaSync, type Resync } from './ReplicaSync.js';
 import { type ChangeStep, type ReplicaState, toContext } from './state.js';
 import { Watcher } from './Watcher.js';
 import { WatchFeed } from './WatchFeed.js';
@@ -71,6 +73,7 @@ export class ReplicaSet {
   readonly #subscriptions: Subscriptions;
   readonly #sync: ReplicaSync;
   readonly #feed: WatchFeed;
+  readonly #check = new ReplicaCheck();
   readonly #reader: ContextReader;
   readonly #deltas: DeltaCache;
   readonly #hooks: ReplicaHooks;
@@ -125,13 +128,13 @@ export class ReplicaSet {
   /** The last state known, whatever its age: a base that Redis compares before it trusts it. */
   lastKnown(id: string): ReplicaState | undefined {
     const replica = this.#find(id);
-    return replica?.loaded === true ? replica.state : undefined;
+    return replica?.loaded === true && replica.distrusted === null ? replica.state : undefined;
   }
 
   /** An answer although the replica may be behind; marked so where it may. */
   staleAnswer(id: string): Context | null | undefined {
     const replica = this.#find(id);
-    if (replica === undefined || !replica.loaded) return undefined;
+    if (replica === undefined || !replica.loaded || replica.distrusted !== null) return undefined;
     const { expiresAt } = replica.state;
     if (expiresAt !== null && this.#commands.connection.clock.judge(expiresAt, performance.now()) !== 'live') return undefined;
     return this.#readable(replica) ? replica.context : toContext(id, replica.state, true);
@@ -205,12 +208,17 @@ export class ReplicaSet {
 
   /** A frame that leads from what somebody has of a context to the present; null where that is the same. */
   async frameSince(id: string, known: Known, deadline: Deadline): Promise<Buffer | null> {
-    const present = this.base(id) ?? (await this.#reader.readState(id, deadline));
+    const held = this.base(id);
+    // who asks may be further than this process is: only Redis can say that versions were lost
+    const behind =
+      held === undefined || held.version < known.version || (held.version === known.version && held.crc !== known.checksum);
+    const present = behind ? await this.#reader.readState(id, deadline) : held;
     return this.#deltas.since(id, known, present, deadline);
   }
 
-  get deltaCounters(): Readonly<DeltaCache['counters']> {
-    return this.#deltas.counters;
+  /** What squashing has saved: frames made for who asks for one, and replicas that caught up by the log. */
+  get squashCounters(): Readonly<DeltaCacheCounters & CatchUpCounters> {
+    return { ...this.#deltas.counters, ...this.#sync.counters };
   }
 
   /** Brings the replica of a context to what Redis has, where there is one. */
@@ -222,7 +230,15 @@ export class ReplicaSet {
   /** A commit that was to build on the stored bytes found one of their chunks damaged. */
   damaged(id: string, version: number, chunk: string): void {
     this.counters.checksumFailures += 1;
-    this.#hooks.corrupt({ id, version, expected: 'its SHA-1', found: `chunk ${chunk} with another`, bytes: 0, where: 'commit' });
+    this.#hooks.corrupt({
+      id,
+      version,
+      expected: 'its SHA-1',
+      found: `chunk ${chunk} with another`,
+      bytes: 0,
+      offset: null,
+      where: 'commit',
+    });
   }
 
   touched(id: string, version: number, expiresAt: number | null): void {
@@ -260,9 +276,35 @@ export class ReplicaSet {
     return watcher;
   }
 
+  /** Whether somebody watches it here. */
+  watching(id: string): boolean {
+    return this.#watched.has(id);
+  }
+
   /** After a reconnect of the subscriptions, and at every heartbeat: all replicas against Redis. */
   verifyAll(reason: 'reconnect' | 'heartbeat'): Promise<void> {
     return this.#sync.compare([...this.#all()], reason);
+  }
+
+  /**
+   * At every heartbeat: whether one replica's value, in turns, still has its checksum. One that has not is told, silent from then on, and
+   * read anew.
+   */
+  async checkOne(): Promise<void> {
+    const bad = this.#check.next(this.#all());
+    if (bad === null) return;
+    const { replica, expected, found } = bad;
+    const { version, bytes } = replica;
+    await this.#sync.reload(replica, (whole) => {
+      // what is stored is another text than is made of its value, as another program wrote it: that says nothing
+      if (whole.value !== undefined && crc32Hex(JSON.stringify(whole.value)) !== whole.crc) {
+        this.#check.leave(replica);
+        return whole.crc !== expected;
+      }
+      this.counters.checksumFailures += 1;
+      this.#hooks.corrupt({ id: replica.id, version, expected, found, bytes, offset: null, where: 'replica' });
+      return true;
+    });
   }
 
   get size(): { count: number; bytes: number; live: number } {
@@ -380,7 +422,7 @@ export class ReplicaSet {
 
   #bad(replica: Replica, version: number, expected: string, found: string, bytes: number): void {
     this.counters.checksumFailures += 1;
-    this.#hooks.corrupt({ id: replica.id, version, expected, found, bytes, where: 'frame' });
+    this.#hooks.corrupt({ id: replica.id, version, expected, found, bytes, offset: null, where: 'frame' });
   }
 
   /** A read found it gone while the replica still has it: asked again if no frame says so in time. */

@@ -7,7 +7,7 @@ import type { Subscriptions } from '../redis/Subscriptions.js';
 import type { ContextReader } from './ContextReader.js';
 import { lastStep, replay, squash } from './logReplay.js';
 import type { Replica } from './Replica.js';
-import { absent, type ReplicaState } from './state.js';
+import { absent, type ReplicaState, resetStep } from './state.js';
 
 export type ResyncReason = 'gap' | 'reconnect' | 'heartbeat' | 'checksum' | 'overflow';
 
@@ -18,6 +18,12 @@ export interface Resync {
   readonly to: number;
   /** The whole document was fetched. */
   readonly full: boolean;
+}
+
+export interface CatchUpCounters {
+  /** Versions that replicas caught up by the log, and the steps in which they did. */
+  caughtUp: number;
+  steps: number;
 }
 
 export interface SyncHooks {
@@ -36,6 +42,7 @@ export const LOG_LIMIT = 1_024;
 const IN_FLIGHT_MS = 100;
 
 export class ReplicaSync {
+  readonly counters: CatchUpCounters = { caughtUp: 0, steps: 0 };
   readonly #commands: ContextCommands;
   readonly #subscriptions: Subscriptions;
   readonly #reader: ContextReader;
@@ -76,6 +83,15 @@ export class ReplicaSync {
         this.#hooks.settled(replica);
       });
     return replica.syncing;
+  }
+
+  /**
+   * Gives a replica its document anew, although its version and checksum are right: its value is not. It answers nothing until then, however
+   * often that fails. `takes`: whether what Redis has is to take its place.
+   */
+  reload(replica: Replica, takes: (whole: ReplicaState) => boolean): Promise<void> {
+    replica.distrusted = takes;
+    return this.run(replica, 'checksum');
   }
 
   /** Compares replicas with Redis, and catches up those that differ. */
@@ -124,7 +140,8 @@ export class ReplicaSync {
     const same = now === null ? then.value === undefined : matches(then, now);
     // what was created and removed again in between shows only in the log
     const unseen = now === null && replica.watchers.size > 0;
-    if (same && !unseen && replica.loaded && replica.version >= replica.seenVersion) {
+    const trusted = replica.loaded && replica.distrusted === null;
+    if (same && !unseen && trusted && replica.version >= replica.seenVersion) {
       if (replica.state === then && now !== null && now.expiresAt !== then.expiresAt) replica.touch(now.expiresAt);
       replica.live = this.#subscriptions.up;
       return;
@@ -151,7 +168,15 @@ export class ReplicaSync {
 
   async #fetch(replica: Replica, reason: ResyncReason | null): Promise<void> {
     const deadline = this.#commands.connection.deadline(this.#timeoutMs);
-    const { id, state, seenVersion: seenBefore } = replica;
+    const { id, state, distrusted, seenVersion: seenBefore } = replica;
+    if (distrusted !== null) {
+      const whole = await this.#reader.readState(id, deadline);
+      replica.distrusted = null;
+      if (!distrusted(whole)) return;
+      replica.move(whole, resetStep(whole));
+      this.#hooks.resynced({ id, reason: 'checksum', from: state.version, to: whole.version, full: true });
+      return;
+    }
     if (!replica.loaded) {
       const [found, [last]] = await Promise.all([this.#reader.read(id, deadline), this.#commands.logTail(id, 1, deadline)]);
       // over, but not taken out of Redis yet: loaded afterwards, so that watchers are told of it
@@ -173,6 +198,8 @@ export class ReplicaSync {
         const reached =
           rest.length === 0 && steps.length > 0 && (facts === null || last.version > facts.version || matches(last, facts));
         const whole = reached ? null : await this.#reader.readState(id, deadline);
+        this.counters.caughtUp += entries.length - rest.length;
+        this.counters.steps += steps.length;
         for (const { state: next, step } of steps) replica.move(next, step);
         if (whole !== null) replica.move(whole, lastStep(last, rest, whole));
         if (whole !== null || reason !== null) {

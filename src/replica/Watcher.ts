@@ -27,27 +27,37 @@ const heldBytes = ({ kind, bytes }: ChangeStep): number => (kind === 'patch' ? M
 const REPLACE = (value: JsonValue): Patch => [{ op: 'replace', path: '', value }];
 
 /** All watchers of a process get the same patch; the values in it are frozen already. */
-function frozen(patch: Patch | null): Patch | null {
-  if (patch === null || Object.isFrozen(patch)) return patch;
+function frozen(patch: Patch): Patch {
+  if (Object.isFrozen(patch)) return patch;
   for (const operation of patch) Object.freeze(operation);
   return Object.freeze(patch);
 }
 
+/** Patches that somebody asked for, by the step that all watchers share. */
+const patches = new WeakMap<ChangeStep, Patch>();
+
+/** The patch of a step, made once however many watchers are asked for it; null where there is no value. */
+function patchOf(step: ChangeStep): Patch | null {
+  const { kind, value, base } = step;
+  if (step.patch !== null) return frozen(step.patch);
+  if (value === undefined) return null;
+  let patch = patches.get(step);
+  if (patch === undefined) {
+    patch = frozen(kind !== 'reset' && base !== undefined ? (diff(base, value) ?? REPLACE(value)) : REPLACE(value));
+    patches.set(step, patch);
+  }
+  return patch;
+}
+
 function toChange(id: string, step: ChangeStep, copies: boolean): Change {
-  const { kind, version, at, crc, value, base } = step;
-  let patch = frozen(step.patch);
-  let made = patch !== null;
+  const { kind, version, at, crc, value } = step;
   return {
     id,
     version,
     kind,
     // computed when somebody asks: most consumers of full frames only want the value
     get patch(): Patch | null {
-      if (!made) {
-        made = true;
-        if (value !== undefined) patch = frozen(kind !== 'reset' && base !== undefined ? diff(base, value) : REPLACE(value));
-      }
-      return patch;
+      return patchOf(step);
     },
     value: value === undefined ? null : copies ? (JSON.parse(JSON.stringify(value)) as JsonValue) : value,
     checksum: crc === '' ? null : crc,

@@ -1,6 +1,6 @@
 /** From entries of the delta log to the steps between two versions. */
 import { decompress, type Encoding } from '../core/compression.js';
-import { MAX_FRAME_BYTES } from '../core/frame.js';
+import { type FrameKind, MAX_FRAME_BYTES } from '../core/frame.js';
 import { composeSplices } from '../core/spliceCompose.js';
 import { readSplice, writeSplice } from '../core/spliceFormat.js';
 import type { LogEntry } from '../redis/logEntries.js';
@@ -8,7 +8,7 @@ import { nextState, type Stepped, type StepSource } from './nextState.js';
 import { absent, type ChangeStep, type ReplicaState, resetStep } from './state.js';
 
 const sourceOf = (entry: LogEntry): StepSource => ({
-  kind: entry.kind,
+  kind: entry.kind as FrameKind,
   version: entry.version,
   crc: entry.crc,
   baseCrc: entry.baseCrc,
@@ -42,7 +42,7 @@ export function replay(
   const steps: Stepped[] = [];
   for (const [index, entry] of entries.entries()) {
     const follows = entry.kind === 'expired' ? entry.version === state.version : entry.version === state.version + 1;
-    const next = follows && !withoutBytes(entry) ? nextState(state, sourceOf(entry)) : 'gap';
+    const next = follows && entry.sound && !withoutBytes(entry) ? nextState(state, sourceOf(entry)) : 'gap';
     if (typeof next === 'string' || !('step' in next)) return { steps, rest: entries.slice(index) };
     state = next.state;
     steps.push(next);
@@ -51,30 +51,51 @@ export function replay(
 }
 
 /**
- * As {@link replay}, for who only wants the end: entries that are all splices, each on the result of the one before, are made one, so that
- * the document is rebuilt and parsed once.
+ * As {@link replay}, for who only wants the end: each run of splices is made one, so that the document is rebuilt and parsed once for it.
+ * What is between the runs (a patch, a whole document, a removal) is a step of its own.
  */
 export function squash(from: ReplicaState, entries: readonly LogEntry[]): ReturnType<typeof replay> {
-  const last = entries.at(-1);
-  if (last === undefined || entries.length < 2 || !followsInOrder(from, entries)) return replay(from, entries);
-  try {
-    const splice = entries.map((entry) => readSplice(payloadOf(entry))).reduce(composeSplices);
-    const source = { ...sourceOf(last), baseCrc: from.crc, payload: writeSplice(splice).bytes };
-    const next = nextState(from, source);
-    if (typeof next === 'object' && 'step' in next) return { steps: [next], rest: [] };
-  } catch {
-    // what cannot be made one is looked at one by one
+  let state = from;
+  let at = 0;
+  const steps: Stepped[] = [];
+  while (at < entries.length) {
+    const run = entries.slice(at, at + Math.max(1, splicesInOrder(state, entries.slice(at))));
+    const one = run.length < 2 ? null : squashed(state, run);
+    const made = one === null ? replay(state, run) : { steps: [one], rest: [] };
+    steps.push(...made.steps);
+    at += run.length - made.rest.length;
+    if (made.rest.length > 0) break;
+    state = steps.at(-1)?.state ?? state;
   }
-  return replay(from, entries);
+  return { steps, rest: entries.slice(at) };
 }
 
-/** Whether entries are splices, each on the result of the one before, the first on `from`. */
-export const followsInOrder = (from: Pick<ReplicaState, 'version' | 'crc'>, entries: readonly LogEntry[]): boolean =>
-  entries.length > 0 &&
-  entries.every(({ kind, version, baseCrc }, index) => {
-    const before = entries[index - 1] ?? from;
-    return kind === 'splice' && version === before.version + 1 && baseCrc === before.crc;
-  });
+/** The one step of several splices, or null where they do not become one: they are looked at one by one then. */
+function squashed(from: ReplicaState, run: readonly LogEntry[]): Stepped | null {
+  const last = run.at(-1);
+  if (last === undefined) return null;
+  try {
+    const splice = run.map((entry) => readSplice(payloadOf(entry))).reduce(composeSplices);
+    const next = nextState(from, { ...sourceOf(last), baseCrc: from.crc, payload: writeSplice(splice).bytes });
+    if (typeof next === 'string' || !('step' in next)) return null;
+    // what is before it is not what was before its version: nobody must take a patch for one of that
+    return { state: next.state, step: { ...next.step, base: undefined } };
+  } catch {
+    return null;
+  }
+}
+
+/** How many entries from the first on are splices, each on the result of the one before, the first on `from`. */
+export function splicesInOrder(from: Pick<ReplicaState, 'version' | 'crc'>, entries: readonly LogEntry[]): number {
+  let before = from;
+  let count = 0;
+  for (const entry of entries) {
+    if (!entry.sound || entry.kind !== 'splice' || entry.version !== before.version + 1 || entry.baseCrc !== before.crc) break;
+    before = entry;
+    count += 1;
+  }
+  return count;
+}
 
 /**
  * From a state to the whole document, which was read: one step where only its own entry lacked the bytes, so that nothing is skipped;
@@ -111,7 +132,7 @@ export function stateAt(
   checkpoints: readonly ReplicaState[] = [],
 ): ReplicaState | null {
   const upTo = entries.filter((entry) => entry.version <= version);
-  const start = upTo.findLastIndex((entry) => !isDelta(entry) && !withoutBytes(entry));
+  const start = upTo.findLastIndex((entry) => entry.sound && !isDelta(entry) && !withoutBytes(entry));
   const first = upTo[start];
   const checkpoint = checkpoints
     .filter((state) => state.version <= version && state.version >= (first?.version ?? 0))

@@ -69,23 +69,35 @@ function patched(state: ReplicaState, { payload, crc }: StepSource): Made | 'gap
   } catch {
     return { expected: crc, found: 'a patch that does not apply' };
   }
-  const before = documentOf(state);
-  const document = before.text.chunked ? before.derive(value).document : JsonDocument.of(value);
-  return document.text.crc === crc ? { document, patch } : { expected: crc, found: document.text.crc };
+  try {
+    const before = documentOf(state);
+    const document = before.text.chunked ? before.derive(value).document : JsonDocument.of(value);
+    return document.text.crc === crc ? { document, patch } : { expected: crc, found: document.text.crc };
+  } catch (error) {
+    return { expected: crc, found: reason(error) };
+  }
 }
 
-function spliced(state: ReplicaState, { payload, crc }: StepSource): Made | 'gap' | Mismatch {
+function spliced(state: ReplicaState, { payload, crc, length }: StepSource): Made | 'gap' | Mismatch {
   if (state.value === undefined) return 'gap';
-  const before = documentOf(state);
-  // bytes that another writer put otherwise than they are made here: only the document itself can tell them
-  if (before.text.crc !== state.crc) return 'gap';
   try {
-    return { document: before.advance(readSplice(payload), crc).document, patch: null };
+    const before = documentOf(state);
+    // bytes that another writer put otherwise than they are made here: only the document itself can tell them
+    if (before.text.crc !== state.crc) return 'gap';
+    const splice = readSplice(payload);
+    // said twice, so that a splice which makes far more than its frame says is not even tried
+    if (splice.targetLength !== length) return { expected: `${length} bytes`, found: `a splice to ${splice.targetLength} bytes` };
+    return { document: before.advance(splice, crc).document, patch: null };
   } catch (error) {
-    if (error instanceof SyntaxError) return { expected: crc, found: 'its checksum, but no JSON' };
-    if (!isContextError(error)) throw error;
-    return { expected: crc, found: String(error.details.found ?? error.message) };
+    return { expected: crc, found: reason(error) };
   }
+}
+
+/** Whatever a frame brings about, it is the frame that is refused: nothing in it may end the process that reads it. */
+function reason(error: unknown): string {
+  if (error instanceof SyntaxError) return 'its checksum, but no JSON';
+  if (isContextError(error)) return error.code === 'CORRUPT' ? String(error.details.found) : error.message;
+  return error instanceof Error ? error.message : String(error);
 }
 
 function whole({ payload, crc }: StepSource): Made | Mismatch {

@@ -8,6 +8,7 @@ import { ContextError } from '../core/errors.js';
 import type { JsonValue } from '../core/json.js';
 import { checkId } from '../core/names.js';
 import { parseDuration } from '../core/units.js';
+import { Integrity } from '../integrity/Integrity.js';
 import { ContextCommands } from '../redis/ContextCommands.js';
 import { Keys } from '../redis/keys.js';
 import { type Deadline, RedisConnection } from '../redis/RedisConnection.js';
@@ -23,17 +24,20 @@ import {
   upgradeNamespace,
 } from '../redis/serverChecks.js';
 import { bytesOf } from '../redis/storedContext.js';
-import { ContextReader } from '../replica/ContextReader.js';
+import { ContextReader, type Corruption } from '../replica/ContextReader.js';
 import { ReplicaSet } from '../replica/ReplicaSet.js';
 import { ContextWriter } from './ContextWriter.js';
 import { type CallName, checkCallOptions } from './callOptions.js';
 import { type DiagnosisReport, diagnose } from './diagnose.js';
 import { Heartbeat } from './Heartbeat.js';
 import { historyOf, patchesOf, verifyContext } from './inspection.js';
+import { integrityHooks } from './integrityEvents.js';
 import { listContexts } from './listing.js';
 import { makeLogger } from './logging.js';
 import { Maintenance } from './Maintenance.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
+import { ABSENT, type PredictiveTtl, predictiveTtl } from './PredictiveTtl.js';
+import { listQuarantined, restoreContext } from './quarantine.js';
 import { StoreEmitter } from './StoreEmitter.js';
 import { traced } from './tracing.js';
 import type {
@@ -44,7 +48,10 @@ import type {
   ListOptions,
   ListPage,
   Logger,
+  QuarantinedContext,
   ReadOptions,
+  RepairResult,
+  RestoreSource,
   StoreEventName,
   StoreEvents,
   StoreStats,
@@ -86,8 +93,10 @@ export class ContextStore {
   readonly #replicas: ReplicaSet;
   readonly #subscriptions: Subscriptions;
   readonly #writer: ContextWriter;
+  readonly #integrity: Integrity;
   readonly #emitter: StoreEmitter;
   readonly #heartbeat: Heartbeat;
+  readonly #ttl: PredictiveTtl | null;
   #closing: Promise<void> | null = null;
 
   private constructor(
@@ -106,11 +115,9 @@ export class ContextStore {
     const keys = new Keys(namespace, facts.shards);
     this.#commands = new ContextCommands(connection, keys, { instanceId, logKeep, logBytes, tombstoneMs });
     this.#commands.protocol = facts.protocol;
-    const corrupt = (corruption: StoreEvents['context:corrupt']): void => {
-      const { shard } = keys.shardOf(corruption.id);
-      logger.error({ ...corruption, namespace, shard, instanceId }, 'a document does not have its checksum');
-      emitter.emit('context:corrupt', corruption);
-    };
+    this.#commands.sealed = facts.sealed;
+    this.#integrity = new Integrity(this.#commands, integrityHooks(emitter, logger, keys, instanceId));
+    const corrupt = (corruption: Corruption): void => this.#integrity.corrupt(corruption);
     // the sweep of this process and the frames of any process tell it, and each may come without the other
     const told = new LRUCache<string, true>({ max: EXPIRIES_TOLD });
     const expired = ({ id, version, at }: StoreEvents['context:expired']): void => {
@@ -121,7 +128,9 @@ export class ContextStore {
     };
     const swept = ({ id, version }: { readonly id: string; readonly version: number }): void =>
       expired({ id, version, at: Math.ceil(connection.clock.latest(performance.now())) });
-    this.#reader = new ContextReader(this.#commands, corrupt);
+    this.#reader = new ContextReader(this.#commands, this.#integrity.copies, corrupt, (id, where, deadline) =>
+      this.#integrity.heal(id, where, deadline),
+    );
     this.#subscriptions = new Subscriptions(connection, () => this.#heartbeat.compareNow('reconnect'));
     this.#replicas = new ReplicaSet(
       this.#commands,
@@ -142,7 +151,7 @@ export class ContextStore {
         expired,
       },
     );
-    this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter);
+    this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter, logger, this.#integrity);
     this.#heartbeat = new Heartbeat(
       { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
       {
@@ -151,16 +160,17 @@ export class ContextStore {
         sweeps: () => options.workers === 'off' || (options.workers === 'inline' && !this.#workers.up),
       },
       swept,
+      (id, deadline) => this.#integrity.repair(id, 'sweep', deadline),
     );
-    const repairing = this as { readonly repair?: (id: string, options: CallOptions) => Promise<unknown> };
     this.maintenance = new Maintenance({
       commands: this.#commands,
       redis: options.redis,
       timeoutMs: options.timeoutMs,
       queues: options.queues,
-      repair: typeof repairing.repair === 'function' ? repairing.repair.bind(this) : null,
+      repair: (id, { signal }) => this.repair(id, signal === undefined ? {} : { signal }),
       expired: swept,
     });
+    this.#ttl = options.predict === null ? null : predictiveTtl(options.predict, this.#commands, this.#replicas, options, logger);
   }
 
   /**
@@ -202,6 +212,7 @@ export class ContextStore {
       const opened = await openNamespace(connection, namespace, options.shards, deadline);
       await loadScripts(connection, deadline);
       const store = new ContextStore(options, connection, emitter, logger, opened);
+      await store.#integrity.open(store.#subscriptions, (id) => store.#replicas.lastKnown(id));
       store.#heartbeat.start();
       if (options.workers === 'inline') store.#workers.begin(store.maintenance, logger);
       return store;
@@ -224,6 +235,7 @@ export class ContextStore {
   get<T = JsonValue>(id: string, options?: ReadOptions): Promise<Context<T> | null> {
     if (options === undefined && this.#closing === null) {
       const answer = this.#replicas.answer(id);
+      if (answer !== undefined) this.#ttl?.used(id);
       if (answer !== undefined) return (this.#options.copyValues ? answer.then(copy) : answer) as Promise<Context<T> | null>;
     }
     return this.#read(id, options) as Promise<Context<T> | null>;
@@ -244,6 +256,7 @@ export class ContextStore {
     const states =
       asked.length === 0 ? [] : await traced('getMany', this.namespace, undefined, () => this.#reader.readMany(asked, deadline));
     const found = new Map(asked.map((id, index) => [id, this.#replicas.seen(id, states[index] ?? null)]));
+    if (this.#ttl !== null) for (const id of ids) this.#used(id, found.get(id));
     return Promise.all(ids.map(async (id, index) => this.#out((await answers[index]) ?? found.get(id) ?? null)));
   }
 
@@ -251,8 +264,11 @@ export class ContextStore {
     checkId(id, this.#options.idBytes);
     const deadline = this.#deadline('has', options);
     const answer = this.#replicas.answer(id);
+    if (answer !== undefined) this.#ttl?.used(id);
     if (answer !== undefined) return (await answer) !== null;
-    return (await this.#commands.versionOf(id, deadline)) !== null;
+    const facts = await this.#commands.versionOf(id, deadline);
+    this.#used(id, facts);
+    return facts !== null;
   }
 
   /**
@@ -294,7 +310,11 @@ export class ContextStore {
 
   /** Removes a context; null where there was none. `version` is that of its tombstone. */
   delete(id: string, options: DeleteOptions = {}): Promise<{ version: number } | null> {
-    return this.#write('delete', id, options, (deadline) => this.#writer.delete(id, options.ifVersion, deadline));
+    return this.#write('delete', id, options, async (deadline) => {
+      const deleted = await this.#writer.delete(id, options.ifVersion, deadline);
+      this.#ttl?.forget(id);
+      return deleted;
+    });
   }
 
   /** Gives a context another expiry, counted from now, without a new version; null where there is none. */
@@ -357,7 +377,8 @@ export class ContextStore {
   /**
    * One frame of protocol 2 (docs/DELTA_PROTOCOL.md) that leads from a version somebody has to the present one, for who carries changes on
    * to others: several versions in one splice where that is smaller than the document, else the document, compressed where that pays.
-   * It is made once for all who have the same version. Null where `known` is the present; `version` 0 and checksum '' are nothing.
+   * It is made once for all who have the same version. Null where `known` is the present; `version` 0 and checksum '' are nothing. A frame
+   * whose version is not above `known.version` (other than `expired`) says to start over with it: versions were lost, or have begun anew.
    *
    * @throws ContextError as {@link get}
    */
@@ -379,7 +400,43 @@ export class ContextStore {
   /** Checks length, SHA-1, CRC-32, JSON and log of what is stored; null where there is no context. */
   async verify(id: string, options: CallOptions = {}): Promise<VerifyResult | null> {
     checkId(id, this.#options.idBytes);
-    return verifyContext(this.#commands, id, this.#deadline('verify', options));
+    return verifyContext(this.#integrity.copies, id, this.#deadline('verify', options));
+  }
+
+  /**
+   * Looks at all that is stored of a context, log and checkpoints included, and repairs what is damaged: from what is stored itself, the
+   * checkpoint and the log, a replica of another instance, or one of Redis. Where nobody has a good copy the damaged bytes go to quarantine.
+   */
+  async repair(id: string, options: CallOptions = {}): Promise<RepairResult> {
+    checkId(id, this.#options.idBytes);
+    return this.#integrity.repair(id, 'scrub', this.#deadline('repair', options));
+  }
+
+  /**
+   * Writes an earlier version of a context anew, or one from quarantine, or a value given by hand; what was in quarantine is let go of then.
+   *
+   * @throws ContextError `NOT_FOUND` where there is no such version any more, or nothing in quarantine that is JSON
+   */
+  async restore(id: string, from: RestoreSource, options: CallOptions = {}): Promise<WriteResult> {
+    checkId(id, this.#options.idBytes);
+    const deadline = this.#deadline('restore', options);
+    return restoreContext(
+      { commands: this.#commands, copies: this.#integrity.copies, reader: this.#reader, writer: this.#writer },
+      id,
+      from,
+      deadline,
+    );
+  }
+
+  /** What is in quarantine, in no order. */
+  async quarantined(options: CallOptions = {}): Promise<readonly QuarantinedContext[]> {
+    return listQuarantined(this.#commands, this.#integrity.copies, this.#deadline('quarantined', options));
+  }
+
+  /** Lets go of what is in quarantine of a context; false where nothing is. */
+  async dropQuarantined(id: string, options: CallOptions = {}): Promise<boolean> {
+    checkId(id, this.#options.idBytes);
+    return this.#integrity.copies.dropQuarantined(id, this.#deadline('dropQuarantined', options));
   }
 
   /** The stored bytes as they are, unverified; null where there are none. */
@@ -423,7 +480,14 @@ export class ContextStore {
       shards,
       replicas: { ...this.#replicas.size, hits, misses },
       frames: { splice: spliceFrames, patch: patchFrames, full: fullFrames, bytes: frameBytes, documentBytes },
-      delta: { mode: this.#options.delta, protocol: this.#commands.protocol, ...this.#writer.delta },
+      integrity: { ...this.#integrity.counters, checkpoints: { ...this.#integrity.checkpointer.counters } },
+      delta: {
+        mode: this.#options.delta,
+        protocol: this.#commands.protocol,
+        ...this.#writer.delta,
+        squash: this.#replicas.squashCounters,
+      },
+      ttl: this.#ttl === null ? null : { tracked: this.#ttl.tracked, ...this.#ttl.counters },
       ...this.#writer.counters,
       resyncs,
       checksumFailures,
@@ -444,8 +508,11 @@ export class ContextStore {
     this.#closing ??= (async () => {
       this.#heartbeat.stop();
       await this.#workers.close();
+      const predicted = this.#ttl?.close();
+      await this.#integrity.close();
       this.#replicas.close();
       await this.#connection.close();
+      await predicted;
     })();
     return this.#closing;
   }
@@ -460,6 +527,7 @@ export class ContextStore {
     const deadline = this.#deadline('get', options);
     if (given !== undefined && given.fresh !== true) {
       const answer = this.#replicas.answer(id);
+      if (answer !== undefined) this.#ttl?.used(id);
       if (answer !== undefined) return this.#out(await answer);
     }
     // a connection that is known to be down is not waited for
@@ -467,6 +535,7 @@ export class ContextStore {
     if (known !== undefined) return this.#out(known);
     try {
       const state = await traced('get', this.namespace, id, () => this.#reader.read(id, deadline));
+      this.#used(id, state);
       return this.#out(this.#replicas.seen(id, state));
     } catch (error) {
       const unreachable = error instanceof ContextError && (error.code === 'CONNECTION' || error.code === 'TIMEOUT');
@@ -477,7 +546,18 @@ export class ContextStore {
   }
 
   #write<T>(operation: CallName, id: string, options: CallOptions, run: (deadline: Deadline) => Promise<T>): Promise<T> {
-    return traced(operation, this.namespace, id, async () => run(this.#deadline(operation, options)));
+    return traced(operation, this.namespace, id, async () => {
+      const result = await run(this.#deadline(operation, options));
+      if (operation !== 'delete') this.#ttl?.used(id);
+      return result;
+    });
+  }
+
+  /** For predictions: an access, and what Redis said of the context; undefined where a replica answered. */
+  #used(id: string, found: { readonly expiresAt: number | null } | null | undefined): void {
+    if (this.#ttl === null) return;
+    if (found === undefined) this.#ttl.used(id);
+    else this.#ttl.found(id, found === null ? ABSENT : found.expiresAt);
   }
 
   #out(context: Context | null): Context | null {

@@ -9,8 +9,9 @@ import { checkId } from '../core/names.js';
 import { applyPatch, type Patch, validatePatch } from '../core/patch.js';
 import { isPlainJson } from '../core/plainJson.js';
 import { parseDuration } from '../core/units.js';
+import type { Integrity } from '../integrity/Integrity.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
-import type { BaseMismatch, Committed, Conflict } from '../redis/commitRequest.js';
+import type { BaseMismatch, Committed, Conflict, FieldsDamaged } from '../redis/commitRequest.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import type { ContextReader } from '../replica/ContextReader.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
@@ -20,7 +21,7 @@ import { runOnDraft } from './draft.js';
 import { KeyedQueue } from './KeyedQueue.js';
 import type { ResolvedOptions } from './options.js';
 import type { StoreEmitter } from './StoreEmitter.js';
-import type { UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
+import type { Logger, UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
 
 /** 100 years, ms. */
 const MAX_TTL_MS = 100 * 365 * 86_400_000;
@@ -41,6 +42,7 @@ export class ContextWriter {
   readonly #replicas: ReplicaSet;
   readonly #options: ResolvedOptions;
   readonly #emitter: StoreEmitter;
+  readonly #integrity: Integrity;
   readonly #encoder: CommitEncoder;
   readonly #queue = new KeyedQueue();
   readonly #operationPrefix = randomBytes(6).toString('base64url');
@@ -52,13 +54,21 @@ export class ContextWriter {
     replicas: ReplicaSet,
     options: ResolvedOptions,
     emitter: StoreEmitter,
+    logger: Logger,
+    integrity: Integrity,
   ) {
     this.#commands = commands;
     this.#reader = reader;
     this.#replicas = replicas;
     this.#options = options;
     this.#emitter = emitter;
-    this.#encoder = new CommitEncoder(options.delta);
+    this.#integrity = integrity;
+    this.#encoder = new CommitEncoder(options.delta, (found) =>
+      logger.error(
+        { ...found, namespace: options.namespace },
+        'a delta in shadow would not have given the document: leave delta at shadow, and report it',
+      ),
+    );
   }
 
   get delta(): Readonly<CommitEncoder['counters']> {
@@ -119,7 +129,9 @@ export class ContextWriter {
   async delete(id: string, ifVersion: number | undefined, deadline: Deadline): Promise<{ version: number } | null> {
     checkId(id, this.#options.idBytes);
     const expected = checkVersion(ifVersion);
-    const result = await this.#commands.remove({ id, operation: this.#operation(), ifVersion: expected }, deadline);
+    const result = await this.#sound(id, deadline, () =>
+      this.#commands.remove({ id, operation: this.#operation(), ifVersion: expected }, deadline),
+    );
     if (result.status === 'conflict') throw this.#conflict(id, expected ?? 0, result.version, 1, true);
     if (result.status === 'absent') return null;
     const { version, at } = result;
@@ -140,7 +152,7 @@ export class ContextWriter {
   ): Promise<{ version: number; expiresAt: number | null } | null> {
     checkId(id, this.#options.idBytes);
     const ttlMs = ttl === 'none' ? 'none' : timeToLive(ttl);
-    const result = await this.#commands.touch(id, this.#operation(), ttlMs, deadline);
+    const result = await this.#sound(id, deadline, () => this.#commands.touch(id, this.#operation(), ttlMs, deadline));
     if (result !== null) this.#replicas.touched(id, result.version, result.expiresAt);
     return result;
   }
@@ -267,11 +279,18 @@ export class ContextWriter {
     const { document, ...sent } = encoded;
     const { crc, length } = sent;
     const done = this.#replicas.committing(id, () => ({ operation, crc, document: document(), patch }));
-    const result = await this.#commands.commit({ id, operation, ...sent, ...condition }, deadline).finally(done);
+    const result = await this.#sound(id, deadline, () =>
+      this.#commands.commit({ id, operation, ...sent, ...condition }, deadline),
+    ).finally(done);
     if (result.status !== 'committed') return result;
     const { version, at, kind, frameBytes } = result;
     this.counters.commits += 1;
     if (!encoded.base?.sha1) this.#reader.mended(id);
+    if (result.checkpointDue) {
+      const made = document();
+      const state = { version, crc, value: made.value, bytes: length, at, expiresAt: result.expiresAt, document: made };
+      this.#integrity.checkpointer.due(id, state);
+    }
     // an attempt whose reply was lost did it: its expiry is not known for certain, so the frame or a comparison brings it
     if (result.repeated) this.#replicas.wrote(id, version);
     else if (this.#replicas.wants(id)) {
@@ -292,6 +311,26 @@ export class ContextWriter {
     }
     this.#emitter.emit('context:committed', { id, version, checksum: crc, bytes: length, frameBytes, kind, at });
     return result;
+  }
+
+  /** Where the stored fields are damaged they are repaired, and it is tried again. @throws ContextError `CORRUPT` where they cannot be */
+  async #sound<T extends object | null>(id: string, deadline: Deadline, run: () => Promise<T | FieldsDamaged>): Promise<T> {
+    for (let tries = 0; ; tries += 1) {
+      const result = await run();
+      if (result === null || !('status' in result) || result.status !== 'damaged') return result as T;
+      const { outcome, version } = await this.#integrity.repair(id, 'commit', deadline);
+      if (tries > 1 || (outcome === 'quarantined' && tries > 0)) {
+        throw new ContextError(
+          'CORRUPT',
+          `${id}: what is stored of it is damaged, and no good copy was found; write it anew, or look at it with \`lukhas-context verify\``,
+          {
+            namespace: this.#options.namespace,
+            id,
+            version,
+          },
+        );
+      }
+    }
   }
 
   #document(id: string, value: JsonValue): JsonDocument {

@@ -1,10 +1,11 @@
 /**
- * What a store does by the clock: ask whether the subscription connection still answers, compare every replica with Redis, and take
- * expired contexts out of it. A round that fails (no connection) is followed by the next.
+ * What a store does by the clock: ask whether the subscription connection still answers, compare every replica with Redis, check the value
+ * of one of them, and take expired contexts out of it. A round that fails (no connection) is followed by the next.
  */
 import type { ContextCommands } from '../redis/ContextCommands.js';
+import type { Deadline } from '../redis/RedisConnection.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
-import { namespaceProtocol } from '../redis/serverChecks.js';
+import { namespaceMode } from '../redis/serverChecks.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
 import type { Logger } from './types.js';
 
@@ -31,13 +32,20 @@ export class Heartbeat {
   readonly #parts: Parts;
   readonly #options: HeartbeatOptions;
   readonly #expired: (expired: { id: string; version: number }) => void;
+  readonly #damaged: (id: string, deadline: Deadline) => Promise<unknown>;
   readonly #timers = new Set<NodeJS.Timeout>();
   #stopped = false;
 
-  constructor(parts: Parts, options: HeartbeatOptions, expired: (event: { id: string; version: number }) => void) {
+  constructor(
+    parts: Parts,
+    options: HeartbeatOptions,
+    expired: (event: { id: string; version: number }) => void,
+    damaged: (id: string, deadline: Deadline) => Promise<unknown>,
+  ) {
     this.#parts = parts;
     this.#options = options;
     this.#expired = expired;
+    this.#damaged = damaged;
   }
 
   /** Each by itself: none waits for another, or is left out because another fails. */
@@ -50,11 +58,14 @@ export class Heartbeat {
       await commands.connection.syncClock(this.#deadline());
       if (subscriptions.up) await replicas.verifyAll('heartbeat');
     });
+    this.#repeat(() => replicas.checkOne());
     this.#repeat(() => this.#expire());
     // somebody upgrades the namespace once: whoever still writes the older protocol looks for that
     this.#repeat(async () => {
-      if (commands.protocol === 1)
-        commands.protocol = await namespaceProtocol(commands.connection, commands.keys.namespace, this.#deadline());
+      if (commands.protocol === 2 && commands.sealed) return;
+      const { protocol, sealed } = await namespaceMode(commands.connection, commands.keys.namespace, this.#deadline());
+      commands.protocol = protocol;
+      commands.sealed = sealed;
     });
   }
 
@@ -86,8 +97,9 @@ export class Heartbeat {
     if (!this.#options.sweeps()) return;
     for (const shard of commands.keys.shards) {
       for (let call = 0; call < EXPIRE_CALLS && !this.#stopped; call += 1) {
-        const { more, expired } = await commands.expire(shard, EXPIRE_BATCH, this.#deadline());
+        const { more, expired, damaged } = await commands.expire(shard, EXPIRE_BATCH, this.#deadline());
         for (const one of expired) this.#expired(one);
+        for (const id of damaged) await this.#damaged(id, this.#deadline());
         if (!more) break;
       }
     }

@@ -22,6 +22,10 @@ const NAMES = {
   rawBytes: CALL,
   stats: CALL,
   upgrade: CALL,
+  repair: CALL,
+  restore: CALL,
+  quarantined: CALL,
+  dropQuarantined: CALL,
 } as const satisfies Record<string, readonly string[]>;
 
 export type CallName = keyof typeof NAMES;

@@ -2,10 +2,12 @@
 import { sha1Hex } from '../core/checksum.js';
 import { diff } from '../core/diff.js';
 import type { Patch } from '../core/patch.js';
-import type { ContextCommands } from '../redis/ContextCommands.js';
+import { sealOf } from '../core/seal.js';
+import type { IntegrityCommands } from '../redis/IntegrityCommands.js';
 import type { LogEntry } from '../redis/logEntries.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import { bytesOf, crcOf, isChunked, type StoredContext, storedContext, textOf } from '../redis/storedContext.js';
+import { checkpointState } from '../replica/damage.js';
 import { payloadOf, replay } from '../replica/logReplay.js';
 import { absent, type ReplicaState } from '../replica/state.js';
 import type { HistoryEntry, VerifyResult } from './types.js';
@@ -15,6 +17,7 @@ export function historyOf(entries: readonly LogEntry[], patches: ReadonlyMap<num
   return entries.map((entry) => ({
     version: entry.version,
     kind: entry.kind,
+    sound: entry.sound,
     at: entry.at,
     by: entry.by,
     operation: entry.operation,
@@ -60,12 +63,14 @@ export function patchesOf(entries: readonly LogEntry[], checkpoints: readonly Re
   return patches;
 }
 
-export async function verifyContext(commands: ContextCommands, id: string, deadline: Deadline): Promise<VerifyResult | null> {
-  const [fields, tail] = await Promise.all([commands.raw(id, deadline), commands.logTail(id, 1, deadline)]);
+/** Every check of what is stored of one context, with what is stored and what was computed. */
+export async function verifyContext(copies: IntegrityCommands, id: string, deadline: Deadline): Promise<VerifyResult | null> {
+  const parts = await copies.look(id, deadline);
+  const { fields, log, sealed } = parts;
   const stored = fields === null ? null : storedContext(fields);
   if (fields === null || stored === null) return null;
   const text = (name: string): string => fields[name]?.toString() ?? '(absent)';
-  const [last] = tail;
+  const last = log.at(-1);
   const check = (
     name: VerifyResult['checks'][number]['name'],
     expected: string,
@@ -76,13 +81,23 @@ export async function verifyContext(commands: ContextCommands, id: string, deadl
     stored: expected,
     computed,
   });
+  if (stored.quarantined !== '') {
+    const checks = [check('quarantine', stored.quarantined, 'a document')];
+    return { id, ok: false, version: stored.version, bytes: 0, chunks: 0, checks };
+  }
   const facts = `version ${text('v')}, crc ${text('crc')}, sha1 ${text('sha')}`;
+  const unsound = log.find(({ sound }) => !sound);
+  const ends = last === undefined ? 'no log' : `version ${last.version}, crc ${last.crc}, sha1 ${last.sha1}`;
+  const damaged = parts.checkpoints.filter(({ fields: copy }) => checkpointState(id, copy) === null).map(({ name }) => name);
+  const unsealed = stored.seal === '' && !sealed;
   const checks = [
     check('length', text('len'), String(stored.found)),
     check('sha1', text('sha'), isChunked(fields) ? chunksSha1(text('chunks'), stored) : sha1Hex(bytesOf(stored))),
     check('crc32', text('crc'), crcOf(stored)),
+    check('seal', unsealed ? 'none' : text('seal'), unsealed ? 'none' : sealOf(id, stored.facts)),
     check('json', 'valid', isJson(textOf(stored)) ? 'valid' : 'not JSON'),
-    check('log', facts, last === undefined ? 'no log' : `version ${last.version}, crc ${last.crc}, sha1 ${last.sha1}`),
+    check('log', facts, unsound === undefined ? ends : `entry ${unsound.entryId} without its checksum`),
+    check('checkpoint', 'sound', damaged.length === 0 ? 'sound' : `${damaged.join(' and ')} damaged`),
   ];
   return {
     id,

@@ -7,6 +7,7 @@ import { checkNamespace, MAX_ID_BYTES } from '../core/names.js';
 import { parseDuration, parseSize } from '../core/units.js';
 import { checkTarget, type RedisTarget } from '../redis/RedisConnection.js';
 import type { QueueSettings } from './Maintenance.js';
+import type { PredictOptions } from './PredictiveTtl.js';
 import type { Duration, Logger, Size } from './types.js';
 
 /** Largest document whatever the configuration, bytes: its SHA-1 alone blocks Redis for some 20 ms. */
@@ -37,7 +38,7 @@ export interface StoreOptions {
   };
   /**
    * `on`: changes travel as splices of the document's bytes, to Redis and to subscribers, where that is smaller. `shadow`: they are computed,
-   * tried and counted, but whole documents are sent. `off`: whole documents to Redis, JSON Patches to subscribers. What others send is understood in every case. @defaultValue 'on'
+   * tried and counted (`stats().delta`, and an error line in the log where one would not have done), but whole documents are sent. `off`: whole documents to Redis, JSON Patches to subscribers. What others send is understood in every case. @defaultValue 'on'
    */
   readonly delta?: 'off' | 'shadow' | 'on';
   readonly log?: {
@@ -47,6 +48,26 @@ export interface StoreOptions {
     readonly bytes?: Size;
     /** How long a deleted or expired context leaves its log, so that versions go on from it. @defaultValue '24h' */
     readonly tombstone?: Duration;
+  };
+  readonly ttl?: {
+    /**
+     * Expiries follow how contexts are used: a context that has one gets the time to live with which its next access finds it with
+     * probability `keep`, within `min` and `max` (docs/PREDICTIVE_TTL.md). To be switched on in all instances of a namespace. @defaultValue false
+     */
+    readonly predict?:
+      | false
+      | {
+          /** No expiry is brought nearer than this; longer than any outage that contexts in use shall survive, 1 s at least. */
+          readonly min: Duration;
+          /** No expiry is put further away than this. */
+          readonly max: Duration;
+          /** Between 0.5 and 0.999. What it promises needs observations: 19 for 0.95, 99 for 0.99. @defaultValue 0.95 */
+          readonly keep?: number;
+          /** After this long an observed interval counts half. @defaultValue '7d' */
+          readonly halfLife?: Duration;
+          /** Fewer intervals, each counted by its age, leave an expiry as it was written, 1 to 10,000. @defaultValue 20 */
+          readonly observations?: number;
+        };
   };
   readonly limits?: {
     /** Largest document, bytes of JSON; 8 MiB at most. @defaultValue '1mb' */
@@ -93,6 +114,8 @@ export interface ResolvedOptions {
   readonly logKeep: number;
   readonly logBytes: number;
   readonly tombstoneMs: number;
+  /** Null: predictions are off. */
+  readonly predict: PredictOptions | null;
   readonly contextBytes: number;
   readonly depth: number;
   readonly idBytes: number;
@@ -102,8 +125,10 @@ export interface ResolvedOptions {
   readonly logger: Logger | false | undefined;
 }
 
-const duration = (name: string, least: number) =>
-  z.union([z.number(), z.string()]).transform((value) => within(parseDuration(value, name), name, least, 2 ** 31 - 1, 'ms'));
+const YEAR_MS = 365 * 86_400_000;
+
+const duration = (name: string, least: number, most = 2 ** 31 - 1) =>
+  z.union([z.number(), z.string()]).transform((value) => within(parseDuration(value, name), name, least, most, 'ms'));
 const size = (name: string, least: number, most: number) =>
   z.union([z.number(), z.string()]).transform((value) => within(parseSize(value, name), name, least, most, 'bytes'));
 const count = (least: number, most: number) => z.number().int().min(least).max(most);
@@ -128,6 +153,22 @@ const schema = z.strictObject({
       keep: count(1, 512).default(64),
       bytes: size('log.bytes', 0, 2 ** 30).prefault('64kb'),
       tombstone: duration('log.tombstone', 1000).prefault('24h'),
+    })
+    .prefault({}),
+  ttl: z
+    .strictObject({
+      predict: z
+        .union([
+          z.literal(false),
+          z.strictObject({
+            min: duration('ttl.predict.min', 1000, YEAR_MS),
+            max: duration('ttl.predict.max', 1000, YEAR_MS),
+            keep: z.number().min(0.5).max(0.999).default(0.95),
+            halfLife: duration('ttl.predict.halfLife', 1000, YEAR_MS).prefault('7d'),
+            observations: count(1, 10_000).default(20),
+          }),
+        ])
+        .default(false),
     })
     .prefault({}),
   limits: z
@@ -196,6 +237,7 @@ export function resolveOptions(given: StoreOptions): ResolvedOptions {
     logKeep: options.log.keep,
     logBytes: options.log.bytes,
     tombstoneMs: options.log.tombstone,
+    predict: predictOptions(options.ttl.predict),
     contextBytes: options.limits.contextBytes,
     depth: options.limits.depth,
     idBytes: options.limits.idBytes,
@@ -209,4 +251,11 @@ export function resolveOptions(given: StoreOptions): ResolvedOptions {
     evictionPolicy: options.evictionPolicy,
     logger: options.logger,
   };
+}
+
+function predictOptions(given: z.output<typeof schema>['ttl']['predict']): PredictOptions | null {
+  if (given === false) return null;
+  const { min, max, keep, halfLife, observations } = given;
+  within(max, 'ttl.predict.max', min, Number.POSITIVE_INFINITY, 'ms');
+  return { minMs: min, maxMs: max, keep, halfLifeMs: halfLife, observations };
 }

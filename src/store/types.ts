@@ -91,7 +91,10 @@ export interface WatchOptions {
 
 export interface HistoryEntry {
   readonly version: number;
-  readonly kind: 'splice' | 'patch' | 'full' | 'deleted' | 'expired';
+  /** `repaired`: the document of this version was damaged, and was put right. */
+  readonly kind: 'splice' | 'patch' | 'full' | 'deleted' | 'expired' | 'repaired';
+  /** Whether the entry has its checksum. */
+  readonly sound: boolean;
   readonly at: number;
   readonly by: string;
   readonly operation: string;
@@ -114,11 +117,46 @@ export interface VerifyResult {
   readonly chunks: number;
   /** One entry a check: what is stored, what was computed. */
   readonly checks: readonly {
-    readonly name: 'length' | 'sha1' | 'crc32' | 'json' | 'log';
+    readonly name: 'length' | 'sha1' | 'crc32' | 'seal' | 'json' | 'log' | 'checkpoint' | 'quarantine';
     readonly ok: boolean;
     readonly stored: string;
     readonly computed: string;
   }[];
+}
+
+/** What became of a context that was looked at. */
+export interface RepairResult {
+  readonly id: string;
+  /**
+   * `sound`: nothing was damaged (any more); `removed`: its log says that it was deleted or has expired; `quarantined`: nobody had a good copy;
+   * `changing`: others wrote it all the while.
+   */
+  readonly outcome: 'sound' | 'repaired' | 'removed' | 'quarantined' | 'absent' | 'changing';
+  readonly source: 'reread' | 'log' | 'peer' | 'redis-replica' | null;
+  readonly version: number;
+  readonly findings: readonly {
+    readonly place: 'document' | 'log' | 'checkpoint';
+    readonly name: string;
+    readonly expected: string;
+    readonly found: string;
+  }[];
+  readonly offset: number | null;
+}
+
+/** From where a context is written anew. `ttl` as for `set`. */
+export type RestoreSource = ({ readonly version: number } | { readonly quarantined: true } | { readonly value: unknown }) & {
+  readonly ttl?: Duration | 'keep' | 'none';
+};
+
+export interface QuarantinedContext {
+  readonly id: string;
+  /** As it was stored; it may be part of what is damaged. */
+  readonly version: number;
+  readonly bytes: number;
+  readonly why: string;
+  /** When it was moved, ms since the epoch. */
+  readonly at: number;
+  readonly by: string;
 }
 
 export interface ShardStats {
@@ -126,6 +164,11 @@ export interface ShardStats {
   readonly contexts: number;
   /** Real bytes of contexts and their logs, accounted commit by commit. */
   readonly bytes: number;
+  /** Of these, bytes of checkpoints: compressed copies that contexts are rebuilt from. */
+  readonly checkpointBytes: number;
+  /** Contexts in quarantine, and their real bytes, which are not in `bytes`. */
+  readonly quarantined: number;
+  readonly quarantineBytes: number;
   /** Real bytes of the shard's own indexes and accounts, measured now. */
   readonly indexBytes: number;
 }
@@ -160,13 +203,48 @@ export interface StoreStats {
     /** Bytes of the documents that were spliced (in shadow: would have been), and of what was sent for them. */
     readonly documentBytes: number;
     readonly splicedBytes: number;
-    /** In shadow: splices tried, those that did not give the document, and their bytes. */
+    /** In shadow: deltas tried, those that did not give the document, and the bytes that would have been sent to Redis for them. */
     readonly shadowed: number;
     readonly shadowMismatches: number;
     readonly shadowBytes: number;
     /** Splices that Redis refused because it had other bytes; the document was sent then. */
     readonly baseMismatches: number;
+    /** Several versions in one. */
+    readonly squash: {
+      /** Of `frameSince`: questions from who was not at the present, and frames made for them; the others were there already. */
+      readonly asked: number;
+      readonly made: number;
+      /** What was made: splices over all versions between, whole documents, and removals. */
+      readonly spliced: number;
+      readonly full: number;
+      readonly removed: number;
+      /** Of replicas: versions that were caught up by the log, and the steps in which they were. */
+      readonly caughtUp: number;
+      readonly steps: number;
+    };
   };
+  /** Damage that this instance found, and what became of it; checkpoints it has made. */
+  readonly integrity: {
+    readonly found: number;
+    readonly repaired: { readonly reread: number; readonly log: number; readonly peer: number; readonly redisReplica: number };
+    readonly removed: number;
+    readonly quarantined: number;
+    readonly checkpoints: { readonly kept: number; readonly stale: number; readonly failed: number; readonly dropped: number };
+  };
+  /** What predictions did (option `ttl.predict`); null where they are off. */
+  readonly ttl: {
+    /** Contexts whose use is remembered. */
+    readonly tracked: number;
+    /** Accesses seen: of one context at most one a tick, which is a tenth of `min`, and a second at most. */
+    readonly observed: number;
+    /** Expiries put further away, and nearer. */
+    readonly extended: number;
+    readonly shortened: number;
+    /** Calls to Redis that left the expiry as it was. */
+    readonly kept: number;
+    /** Calls that failed; they are made again. */
+    readonly failed: number;
+  } | null;
   readonly commits: number;
   readonly conflicts: number;
   readonly resyncs: number;
@@ -188,11 +266,39 @@ export interface StoreEvents {
   'context:expired': { readonly id: string; readonly version: number; readonly at: number };
   'context:corrupt': {
     readonly id: string;
+    readonly namespace: string;
+    readonly shard: number;
     readonly version: number;
     readonly expected: string;
     readonly found: string;
+    /** Length of what was found, bytes. */
     readonly bytes: number;
-    readonly where: 'read' | 'frame' | 'log' | 'verify' | 'commit';
+    /** Where it differs first from what it should be, counted from 0; null where that is not known (yet: see `context:repaired`). */
+    readonly offset: number | null;
+    readonly where: 'read' | 'frame' | 'replica' | 'log' | 'checkpoint' | 'verify' | 'commit' | 'scrub' | 'sweep';
+    /** The instance that found it. */
+    readonly instance: string;
+  };
+  'context:repaired': {
+    readonly id: string;
+    readonly namespace: string;
+    readonly shard: number;
+    readonly version: number;
+    /** Where the good copy came from. */
+    readonly source: 'reread' | 'log' | 'peer' | 'redis-replica';
+    /** It was removed, because its log says that it was deleted or has expired. */
+    readonly removed: boolean;
+    /** Where the damaged document differed first, counted from 0; null where that is not known. */
+    readonly offset: number | null;
+    readonly instance: string;
+  };
+  'context:quarantined': {
+    readonly id: string;
+    readonly namespace: string;
+    readonly shard: number;
+    readonly version: number;
+    readonly why: string;
+    readonly instance: string;
   };
   'context:resync': {
     readonly id: string;

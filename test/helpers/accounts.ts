@@ -33,7 +33,7 @@ export async function exactAccounts(redis: Redis, namespace: string, shards = 1)
     let sum = 0;
     for (const [at, id] of sized.entries()) {
       if (at % 2 === 1) continue;
-      const own = [`${tag}:c:${id}`, `${tag}:l:${id}`, ...keys.checkpointsOf(id), `${tag}:q:${id}`];
+      const own = [`${tag}:c:${id}`, `${tag}:l:${id}`, ...keys.checkpointsOf(id)];
       const bytes = await Promise.all(own.map(async (key) => Number((await redis.memory('USAGE', key, 'SAMPLES', '0')) ?? 0)));
       const real = bytes.reduce((total, each) => total + each, 0);
       expect(Number(sized[at + 1]), `account of ${id}`).to.equal(real);

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
+import { answerCheck, guardOf, sealOf } from '../../src/core/seal.js';
+import { guardedArguments } from '../../src/redis/commitRequest.js';
 import { type ContextKeys, Keys, type ShardKeys } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
 import { uniqueNamespace } from './namespace.js';
@@ -34,6 +36,8 @@ export interface CommitOptions extends Attempt {
   readonly kind?: 'full' | 'patch' | 'splice';
   readonly encoding?: string;
   readonly protocol?: 1 | 2;
+  /** Whether a missing seal is damage. */
+  readonly sealed?: 0 | 1;
   /** How the document is made, instead of being sent; `baseSha` where it is of the stored one. */
   readonly plan?: {
     readonly text: string;
@@ -62,15 +66,21 @@ export interface DeleteOptions extends Attempt {
   readonly fence?: number;
   readonly tombstone?: number;
   readonly protocol?: 1 | 2;
+  /** Whether a missing seal is damage. */
+  readonly sealed?: 0 | 1;
 }
 
 export interface TouchOptions {
+  /** Makes it a fit: what the instance saw as the expiry, or nothing ('-'), or a hold. */
+  readonly expected?: number | '-' | 'hold';
   readonly op?: string;
   readonly by?: string;
   readonly till?: number;
   readonly tombstone?: number;
   readonly grace?: number;
   readonly protocol?: 1 | 2;
+  /** Whether a missing seal is damage. */
+  readonly sealed?: 0 | 1;
 }
 
 export interface LogEntry {
@@ -87,6 +97,8 @@ export const GRACE_MS = 60_000;
 const COMMIT_DEFAULTS = { logKeep: 64, logBytes: 1_048_576, keyframe: 32, tombstone: TOMBSTONE_MS, grace: GRACE_MS };
 
 const text = (raw: Raw): string | number | null => (Buffer.isBuffer(raw) ? raw.toString() : (raw as string | number | null));
+
+const isGuarded = (source: string): boolean => source.includes('local function arrived(');
 
 /** A new operation id; scripts take any word. */
 export const operation = (): string => randomBytes(8).toString('hex');
@@ -137,12 +149,12 @@ export class LuaNamespace {
     const { kind = patch === undefined ? 'full' : 'patch', encoding = '-', protocol = 2, plan } = options;
     const base = patch === undefined ? '0 -' : `${patch.baseVersion} ${patch.baseCrc}`;
     const words = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${base} ${plan?.baseSha ?? '-'} ${sha} ${crc} ${length} ${ttl}`;
-    const settings = `${logKeep} ${logBytes} ${keyframe} ${tombstone} ${grace} PUBLISH ${protocol}`;
+    const settings = `${logKeep} ${logBytes} ${keyframe} ${tombstone} ${grace} PUBLISH ${protocol} ${options.sealed ?? 0}`;
     const header = `${words} ${attempt(options)} ${fence} ${kind} ${encoding} ${settings}`;
     const keys = [...this.#writeKeys(id), this.of(id).old];
     const data = plan === undefined ? document : plan.data;
     const args = [data, patch?.text ?? '', header, id, this.of(id).channel, plan?.text ?? '', ...(plan?.chunks ?? [])];
-    return this.run('commit', keys, args, options.prelude);
+    return this.run('commit', keys, args, options.prelude, guardedArguments(args, kind));
   }
 
   delete(id: string, options: DeleteOptions = {}): Promise<Reply> {
@@ -150,7 +162,7 @@ export class LuaNamespace {
     const header = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${attempt(options)} ${fence}`;
     return this.run('delete', this.#writeKeys(id), [
       header,
-      `${tombstone} PUBLISH ${options.protocol ?? 2}`,
+      `${tombstone} PUBLISH ${options.protocol ?? 2} ${options.sealed ?? 0}`,
       id,
       this.of(id).channel,
     ]);
@@ -158,18 +170,18 @@ export class LuaNamespace {
 
   touch(id: string, ttl: number | 'none', options: TouchOptions = {}): Promise<Reply> {
     const { op = operation(), by = 'tester', till = FAR_MS, tombstone = TOMBSTONE_MS, grace = GRACE_MS } = options;
-    const header = `${op} ${by} ${ttl} ${till}`;
+    const header = `${op} ${by} ${ttl} ${till}${options.expected === undefined ? '' : ` ${options.expected}`}`;
     return this.run('touch', this.#writeKeys(id), [
       header,
-      `${tombstone} ${grace} PUBLISH ${options.protocol ?? 2}`,
+      `${tombstone} ${grace} PUBLISH ${options.protocol ?? 2} ${options.sealed ?? 0}`,
       id,
       this.of(id).channel,
     ]);
   }
 
-  expire(limit = 100): Promise<Reply> {
+  expire(limit = 100, sealed: 0 | 1 = 0): Promise<Reply> {
     const { exp, use, size, mem, tag } = this.shard;
-    return this.run('expire', [exp, use, size, mem], [tag, limit, `${TOMBSTONE_MS} PUBLISH sweeper 2`]);
+    return this.run('expire', [exp, use, size, mem], [tag, limit, `${TOMBSTONE_MS} PUBLISH sweeper 2 ${sealed}`]);
   }
 
   versions(...ids: string[]): Promise<Reply> {
@@ -177,14 +189,30 @@ export class LuaNamespace {
     return this.run('versions', keys, []);
   }
 
-  /** `prelude`: Lua that stands before the script's first statement. */
-  async run(name: string, keys: readonly string[], args: readonly (string | number | Buffer)[], prelude = ''): Promise<Reply> {
+  /**
+   * @param prelude - Lua that stands before the script's first statement
+   * @param guarded - the arguments that its guard covers, where those are not all
+   */
+  async run(
+    name: string,
+    keys: readonly string[],
+    args: readonly (string | number | Buffer)[],
+    prelude = '',
+    guarded: readonly (string | number | Buffer)[] = args,
+  ): Promise<Reply> {
     const before = this.#stoppedAt === null ? prelude : `${prelude}\n${stoppedClock(this.#stoppedAt)}`;
-    if (before !== '') return this.runSource(withPrelude(scriptSource(name), before), keys, args);
-    return ((await this.runRaw(name, keys, args)) as Raw[]).map(text);
+    const source = scriptSource(name);
+    const salt = isGuarded(source) ? operation() : null;
+    const sent = salt === null ? args : [...args, guardOf(salt, [...keys, ...guarded])];
+    const reply =
+      before === ''
+        ? ((await this.runRaw(name, keys, sent)) as Raw[]).map(text)
+        : await this.runSource(withPrelude(source, before), keys, sent);
+    if (salt !== null) expect(reply.pop(), `the check of ${reply[0]}`).to.equal(answerCheck(salt, reply as (string | number)[]));
+    return reply;
   }
 
-  /** As the client does it: EVALSHA, for scripts that write nothing EVALSHA_RO. Strings come as bytes. */
+  /** As the client does it: EVALSHA, for scripts that write nothing EVALSHA_RO. Strings come as bytes. Nothing is added and nothing checked. */
   async runRaw(name: string, keys: readonly string[], args: readonly (string | number | Buffer)[]): Promise<Raw> {
     const source = scriptSource(name);
     const loaded = this.#loaded.get(name) ?? (this.redis.script('LOAD', source) as Promise<string>);
@@ -218,12 +246,19 @@ export class LuaNamespace {
     await waitFor(async () => (await this.now()) > at, { what: `Redis's clock to pass ${at}`, everyMs: 1 });
   }
 
-  /** Moves a context's expiry to `ago` ms before now, in the field and the index, as if the time had passed. */
+  /** Moves a context's expiry to `ago` ms before now, in the field (under its seal) and the index, as if the time had passed. */
   async makeExpired(id: string, ago = 5): Promise<number> {
     const exp = (await this.now()) - ago;
     await this.redis.hset(this.of(id).context, 'exp', exp);
+    await this.seal(id);
     await this.redis.zadd(this.shard.exp, exp, id);
     return exp;
+  }
+
+  /** Seals what is stored now, where it was sealed before. */
+  async seal(id: string): Promise<void> {
+    const { v = '', crc = '', sha = '', len = '', at = '', exp = null, seal } = await this.redis.hgetall(this.of(id).context);
+    if (seal !== undefined) await this.redis.hset(this.of(id).context, 'seal', sealOf(id, { v, crc, sha, len, at, exp }));
   }
 
   /** The fields of a context but for its document, which `document` gives as bytes. */

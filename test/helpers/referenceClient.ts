@@ -53,6 +53,27 @@ export class ReferenceClient {
     }
   }
 
+  /** The answer to "what leads from here to the present?": one frame, whole. It ends the trouble, too; `sync` is to ask again. */
+  answer(message: Buffer): Outcome {
+    this.trouble = '';
+    try {
+      const frame = readFrame(message);
+      const full = frame.kind === 'full';
+      const anew = frame.protocol === 2 && frame.version <= frame.baseVersion && (full || frame.kind === 'deleted');
+      const payload = decoded(frame, frame.payload);
+      if (!anew) return this.#apply({ ...frame, payload }, true);
+      // the question was asked from another version
+      if (frame.baseVersion !== this.version || frame.baseCrc !== this.crc) return 'ignored';
+      if (full && (payload.length !== frame.length || crcHex(payload) !== frame.crc))
+        throw new Error('it does not have its checksum');
+      this.load(frame.version, full ? payload : null);
+      this.expiresAt = full ? frame.expiresAt : null;
+      return 'applied';
+    } catch (error) {
+      return this.#sync(String(error));
+    }
+  }
+
   /** An entry of the log, in the order of the log, from the one after the version that is held. */
   entry(id: string, fields: ReadonlyMap<string, Buffer>): Outcome {
     const [version, mark] = id.split('-').map(Number);

@@ -42,7 +42,7 @@ describe('events', () => {
   for (const [delta, kinds] of [
     ['on', ['full', 'splice']],
     ['off', ['full', 'patch']],
-    ['shadow', ['full', 'patch']],
+    ['shadow', ['full']],
   ] as const) {
     it(`no frame is larger than the document, and none is a delta that is no smaller (delta: ${delta})`, async () => {
       const store = await stores.open({ delta });

@@ -52,10 +52,11 @@ describe('plans of the library in lua/commit.lua', function () {
     const { version, crc, sha } = await stored(lua, id);
     // as in a frame, the inserted bytes stand behind others
     const data = Buffer.concat([Buffer.from('splice'), insertedBytes(splice)]);
-    const plan = storagePlan(text, rewrite, { argument: 1, offset: 6 });
-    const outcome = runPlan(fields, plan, [data]);
+    const { plan, chunks } = storagePlan(text, rewrite, { inserted: 1, offset: 6, firstChunk: FIRST_CHUNK });
+    const rest = Array.from({ length: FIRST_CHUNK - 2 }, () => Buffer.alloc(0));
+    const outcome = runPlan(fields, plan, [data, ...rest, ...chunks]);
     const reply = await lua.commit(id, '', {
-      plan: { text: plan, data, baseSha: sha },
+      plan: { text: plan, data, chunks, baseSha: sha },
       claims: claims(rewrite.text),
       patch: { text: 'p', baseVersion: version, baseCrc: crc },
       kind: 'splice',

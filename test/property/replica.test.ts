@@ -35,11 +35,20 @@ function historyOf(events: readonly ('set' | 'edit' | 'delete' | 'expire')[]): {
       crc = crc32Hex(text);
       value = next;
       const frame = Buffer.from(patch === null ? text : JSON.stringify(patch));
-      entries.push({ ...base, kind: patch === null ? 'full' : 'patch', version, frame, crc, length: Buffer.byteLength(text) });
+      entries.push({
+        ...base,
+        entryId: `${version}-0`,
+        sound: true,
+        kind: patch === null ? 'full' : 'patch',
+        version,
+        frame,
+        crc,
+        length: Buffer.byteLength(text),
+      });
       values.push(text);
     } else if (value !== undefined) {
       if (event === 'delete') version += 1;
-      entries.push({ ...none, kind: event === 'delete' ? 'deleted' : 'expired', version });
+      entries.push({ ...none, entryId: `${version}-1`, sound: true, kind: event === 'delete' ? 'deleted' : 'expired', version });
       values.push(null);
       value = undefined;
       crc = '';
@@ -49,7 +58,7 @@ function historyOf(events: readonly ('set' | 'edit' | 'delete' | 'expire')[]): {
 }
 
 const frameOf = (entry: LogEntry): Frame => ({
-  kind: entry.kind,
+  kind: entry.kind as Frame['kind'],
   version: entry.version,
   crc: entry.crc,
   baseVersion: entry.kind === 'expired' ? entry.version : entry.version - 1,

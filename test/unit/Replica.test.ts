@@ -1,8 +1,10 @@
 import { expect } from 'chai';
+import { findSplice } from '../../src/core/blockMatch.js';
 import { crc32Hex } from '../../src/core/checksum.js';
 import type { Frame } from '../../src/core/frame.js';
 import { JsonDocument } from '../../src/core/JsonDocument.js';
 import { type JsonValue, parseFrozen } from '../../src/core/json.js';
+import { writeSplice } from '../../src/core/spliceFormat.js';
 import { nextState } from '../../src/replica/nextState.js';
 import { Replica } from '../../src/replica/Replica.js';
 import { absent, type ReplicaState, resetStep } from '../../src/replica/state.js';
@@ -130,6 +132,65 @@ describe('Replica', () => {
         expect(replica.mismatch?.found).not.to.equal(frame.crc);
       });
     }
+  });
+
+  describe('a frame over several versions', () => {
+    const FOUR = stateOf(4, { n: 4 });
+    const over = (to: ReplicaState, from: ReplicaState, given: Partial<Frame> = {}): Frame => ({
+      ...frameTo(to, from),
+      protocol: 2,
+      ...given,
+    });
+    const splice = writeSplice(findSplice(Buffer.from('{"n":1}'), Buffer.from('{"n":4}'))).bytes;
+
+    const applied: readonly (readonly [name: string, frame: Frame, to: ReplicaState])[] = [
+      ['a splice', over(FOUR, ONE, { kind: 'splice', payload: splice }), FOUR],
+      ['a whole document', over(FOUR, ONE), FOUR],
+      ['a deletion', { ...removal('deleted', ONE), protocol: 2, version: 4 }, { ...absent(4), at: ONE.at }],
+    ];
+    for (const [name, frame, to] of applied) {
+      it(`is applied: ${name}; watchers are told that versions were skipped`, async () => {
+        const never = (): never => expect.fail('nothing is missing');
+        const watcher = new Watcher('a', { missing: never, overflowed: never, ended: () => {} }, 10, false, undefined);
+        watcher.start(1, false);
+        watcher.replay([]);
+        const replica = new Replica('a', ONE);
+        replica.watchers.add(watcher);
+        expect(replica.apply(frame)).to.equal('applied');
+        expect(plain(replica.state)).to.deep.equal(to);
+        const { value: change } = await watcher.next();
+        expect(change).to.include({ kind: 'reset', version: 4, checksum: to.crc === '' ? null : to.crc });
+        expect(change.value).to.deep.equal(to.value ?? null);
+        // and goes on from there, one version at a time
+        const five = stateOf(5, { n: 5 });
+        expect(replica.apply(frameTo(five, to))).to.equal('applied');
+        expect((await watcher.next()).value).to.include({ kind: 'full', version: 5 });
+      });
+    }
+
+    const refused: readonly (readonly [name: string, frame: Frame, outcome: string])[] = [
+      ['of protocol 1, whose header has no check', over(FOUR, ONE, { protocol: 1 }), 'gap'],
+      ['on another version', over(FOUR, ONE, { baseVersion: 2 }), 'gap'],
+      ['on another document', over(FOUR, ONE, { baseCrc: '00000000' }), 'gap'],
+      ['on nothing', over(FOUR, absent(1)), 'gap'],
+      ['an expiry', { ...removal('expired', ONE), protocol: 2, version: 4 }, 'gap'],
+      ['with another result', over(FOUR, ONE, { payload: Buffer.from('{"n":5}') }), 'corrupt'],
+      ['a splice with another result', over(THREE, ONE, { kind: 'splice', payload: splice }), 'corrupt'],
+    ];
+    for (const [name, frame, outcome] of refused) {
+      it(`is not applied ${name}`, () => {
+        const replica = new Replica('a', ONE);
+        expect(replica.apply(frame)).to.equal(outcome);
+        expect(replica.state).to.equal(ONE);
+      });
+    }
+  });
+
+  it('applies nothing to a value that is known not to have its checksum', () => {
+    const replica = new Replica('a', ONE);
+    replica.distrusted = () => true;
+    expect(replica.apply(frameTo(TWO, ONE))).to.equal('gap');
+    expect(replica.state).to.equal(ONE);
   });
 
   it('takes another expiry of what it holds, and of nothing else', () => {

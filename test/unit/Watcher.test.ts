@@ -87,6 +87,28 @@ describe('Watcher', () => {
     expect(watched.missing).to.have.length(0);
   });
 
+  it('makes a patch once, for however many watchers there are', async () => {
+    const base = { n: 1, kept: 'k'.repeat(100) };
+    const steps = [
+      step(2, { kind: 'patch', base, value: { ...base, n: 2 } }),
+      reset(3),
+      step(4, { kind: 'patch', patch: [{ op: 'replace', path: '/n', value: 4 }] }),
+      gone('deleted', 5),
+    ];
+    const ten = Array.from({ length: 10 }, (_, index) => new Watched(100, { cursor: 1, copies: index % 2 === 1 }));
+    for (const one of ten) one.offer(...steps);
+    const patches = await Promise.all(ten.map(async (one) => (await one.read()).map(({ patch }) => patch)));
+    const [first = []] = patches;
+    expect(first).to.deep.equal([
+      [{ op: 'replace', path: '/n', value: 2 }],
+      [{ op: 'replace', path: '', value: { n: 3 } }],
+      [{ op: 'replace', path: '/n', value: 4 }],
+      null,
+    ]);
+    for (const others of patches) for (const [index, patch] of others.entries()) expect(patch).to.equal(first[index]);
+    expect(first.slice(0, 3).every((patch) => Object.isFrozen(patch))).to.equal(true);
+  });
+
   it('answers who waits already, in the order they asked', async () => {
     const { watcher } = new Watched();
     const asked = [watcher.next(), watcher.next()];

@@ -337,9 +337,21 @@ describe('parseFrozen and deepFreeze', () => {
     expect(() => parseFrozen('{')).to.throw(SyntaxError);
   });
 
+  it('parse to a depth of 1,000, whatever is around it', () => {
+    for (const [open, close] of [
+      ['[', ']'],
+      ['{"a":', '}'],
+    ] as const) {
+      const nested = (depth: number): string => `[1,${open.repeat(depth - 1)}1${close.repeat(depth - 1)},2]`;
+      expect(parseFrozen(nested(1_000))).to.be.an('array');
+      expect(() => parseFrozen(nested(1_001))).to.throw(SyntaxError, 'more than 1000 deep');
+      expect(() => parseFrozen(nested(100_000))).to.throw(SyntaxError);
+    }
+  });
+
   it('freeze to any depth', () => {
     const depth = 100_000;
-    const value = parseFrozen('['.repeat(depth) + ']'.repeat(depth));
+    const value = deepFreeze(JSON.parse('['.repeat(depth) + ']'.repeat(depth)) as JsonValue);
     let levels = 0;
     for (let at: JsonValue | undefined = value; at !== undefined; at = (at as JsonValue[])[0]) {
       if (!Object.isFrozen(at)) expect.fail(`level ${levels} is not frozen`);

@@ -1,11 +1,14 @@
 import { expect } from 'chai';
+import { findSplice } from '../../src/core/blockMatch.js';
 import { crc32Hex } from '../../src/core/checksum.js';
 import { type JsonValue, parseFrozen } from '../../src/core/json.js';
+import { writeSplice } from '../../src/core/spliceFormat.js';
 import type { LogEntry } from '../../src/redis/logEntries.js';
-import { lastStep, replay, stateAt } from '../../src/replica/logReplay.js';
+import { lastStep, replay, squash, stateAt } from '../../src/replica/logReplay.js';
 import { absent, type ReplicaState } from '../../src/replica/state.js';
 
 const NONE = Buffer.alloc(0);
+const COMMON = { entryId: '1-0', sound: true, at: 1_000, expiresAt: null, sha1: '', encoding: '-', operation: '-', by: 'test' };
 
 /** A log as commits leave it: `{ n }` for a version that is a patch, a text for a whole document, a kind for a removal. */
 function logOf(...versions: readonly ({ readonly n: number } | string | 'deleted' | 'expired')[]): LogEntry[] {
@@ -13,7 +16,7 @@ function logOf(...versions: readonly ({ readonly n: number } | string | 'deleted
   let value: JsonValue | undefined;
   let crc = '';
   return versions.map((what) => {
-    const common = { at: 1_000, expiresAt: null, sha1: '', encoding: '-', operation: '-', by: 'test', baseCrc: '' };
+    const common = { ...COMMON, baseCrc: '' };
     if (what === 'deleted' || what === 'expired') {
       version += what === 'deleted' ? 1 : 0;
       crc = '';
@@ -137,5 +140,69 @@ describe('stateAt', () => {
     expect(stateAt(3, [log[0], log[2]] as LogEntry[])).to.equal(null);
     expect(stateAt(2, [log[0], damaged(log[1] as LogEntry)] as LogEntry[])).to.equal(null);
     expect(stateAt(1, [bare(log[0] as LogEntry)])).to.equal(null);
+  });
+});
+
+describe('squash', () => {
+  /** Entries of these kinds, one version each, and the states that they lead to; the first is a whole document. */
+  function spliced(kinds: readonly ('splice' | 'patch' | 'full')[]): { from: ReplicaState; entries: LogEntry[]; last: string } {
+    let text = JSON.stringify({ n: 0, pad: 'p'.repeat(200) });
+    const value = parseFrozen(text);
+    const from = { ...absent(1), crc: crc32Hex(text), value, bytes: text.length };
+    const entries = kinds.map((kind, index) => {
+      const next = text.replace(/"n":\d+/, `"n":${index + 1}`);
+      const splice = writeSplice(findSplice(Buffer.from(text), Buffer.from(next))).bytes;
+      const patch = Buffer.from(`[{"op":"replace","path":"/n","value":${index + 1}}]`);
+      const common = { ...COMMON, baseCrc: crc32Hex(text) };
+      const frame = { splice, patch, full: Buffer.from(next) }[kind];
+      text = next;
+      return { ...common, kind, version: index + 2, frame, crc: crc32Hex(next), length: next.length };
+    });
+    return { from, entries, last: text };
+  }
+  const squashedTo = (from: ReplicaState, entries: readonly LogEntry[]): [versions: number[], rest: number, text: string] => {
+    const { steps, rest } = squash(from, entries);
+    return [steps.map(({ step }) => step.version), rest.length, JSON.stringify(steps.at(-1)?.state.value)];
+  };
+
+  it('makes splices one step, whose patch is one of the whole value', () => {
+    const { from, entries, last } = spliced(Array.from({ length: 9 }, () => 'splice'));
+    expect(squashedTo(from, entries)).to.deep.equal([[10], 0, last]);
+    const [only] = squash(from, entries).steps;
+    expect(only?.state.crc).to.equal(entries.at(-1)?.crc);
+    // not for who has version 9, from which a watcher would go on
+    expect(only?.step).to.include({ base: undefined, patch: null });
+  });
+
+  it('makes each run of splices one, and takes what is between as it is', () => {
+    const { from, entries, last } = spliced(['splice', 'splice', 'patch', 'splice', 'full', 'splice', 'splice', 'splice']);
+    expect(squashedTo(from, entries)).to.deep.equal([[3, 4, 5, 6, 9], 0, last]);
+    expect(squash(from, entries).steps.at(-1)?.state.crc).to.equal(replay(from, entries).steps.at(-1)?.state.crc);
+  });
+
+  it('leaves one splice, and no entry at all, as they are', () => {
+    const { from, entries, last } = spliced(['splice']);
+    expect(squashedTo(from, entries)).to.deep.equal([[2], 0, last]);
+    expect(squash(from, entries).steps[0]?.step.base).to.equal(from.value);
+    expect(squash(from, [])).to.deep.equal({ steps: [], rest: [] });
+  });
+
+  it('goes as far as replaying where one is damaged', () => {
+    const { from, entries } = spliced(['patch', 'splice', 'splice', 'splice', 'splice']);
+    for (const [index, versions, rest] of [
+      [0, [], 5],
+      [2, [2, 3], 3],
+      [4, [2, 3, 4, 5], 1],
+    ] as const) {
+      const broken = entries.with(index, { ...entries[index], frame: Buffer.from('01', 'hex') } as LogEntry);
+      expect(squashedTo(from, broken).slice(0, 2), `entry ${index}`).to.deep.equal([versions, rest]);
+      expect(replay(from, broken).rest).to.have.length(rest);
+    }
+  });
+
+  it('does not go on from another document, nor over a missing version', () => {
+    const { from, entries } = spliced(['splice', 'splice', 'splice', 'splice']);
+    expect(squashedTo({ ...from, crc: '00000000' }, entries).slice(0, 2)).to.deep.equal([[], 4]);
+    expect(squashedTo(from, entries.toSpliced(2, 1)).slice(0, 2)).to.deep.equal([[3], 1]);
   });
 });

@@ -39,6 +39,7 @@ describe('the options of a store', () => {
       idBytes: 512,
       workers: 'inline',
       queues: { sweepEveryMs: 1_000, scrubEveryMs: 86_400_000, scrubRate: 8 * MB, reconcileEveryMs: 300_000 },
+      predict: null,
       evictionPolicy: 'refuse',
       logger: undefined,
     });
@@ -95,6 +96,7 @@ describe('the options of a store', () => {
       workers: 'external',
       queues: { sweepEveryMs: 250, scrubEveryMs: 604_800_000, scrubRate: 64 * MB, reconcileEveryMs: 3_600_000 },
       evictionPolicy: 'warn',
+      predict: null,
     });
   });
 
@@ -111,6 +113,21 @@ describe('the options of a store', () => {
 
   it('may switch replicas and the logger off', () => {
     expect(resolveOptions({ memory: { local: 0 }, logger: false })).to.include({ localBytes: 0, logger: false });
+  });
+
+  it('say how expiries are predicted, with defaults for all but the bounds', () => {
+    expect(resolveOptions({ ttl: {} }).predict).to.equal(null);
+    expect(resolveOptions({ ttl: { predict: false } }).predict).to.equal(null);
+    const bounds = { min: '5m', max: '2d' };
+    expect(resolveOptions({ ttl: { predict: bounds } }).predict).to.deep.equal({
+      minMs: 300_000,
+      maxMs: 172_800_000,
+      keep: 0.95,
+      halfLifeMs: 604_800_000,
+      observations: 20,
+    });
+    const all = { ...bounds, keep: 0.5, halfLife: '1h', observations: 1 };
+    expect(resolveOptions({ ttl: { predict: all } }).predict).to.include({ keep: 0.5, halfLifeMs: 3_600_000, observations: 1 });
   });
 
   describe('are refused', () => {
@@ -143,6 +160,16 @@ describe('the options of a store', () => {
       [{ attemptTimeout: 9 }, 'attemptTimeout'],
       [{ heartbeat: '9ms' }, 'heartbeat'],
       [{ values: 'shared' }, 'values'],
+      [{ ttl: { predict: true } }, 'ttl.predict'],
+      [{ ttl: { predict: {} } }, 'ttl.predict'],
+      [{ ttl: { predict: { min: '1m' } } }, 'ttl.predict'],
+      [{ ttl: { predict: { min: '999ms', max: '1h' } } }, 'ttl.predict.min'],
+      [{ ttl: { predict: { min: '1h', max: '1m' } } }, 'ttl.predict.max'],
+      [{ ttl: { predict: { min: '1m', max: '1h', keep: 1 } } }, 'ttl.predict'],
+      [{ ttl: { predict: { min: '1m', max: '1h', keep: 0.4 } } }, 'ttl.predict'],
+      [{ ttl: { predict: { min: '1m', max: '1h', halfLife: 0 } } }, 'ttl.predict.halfLife'],
+      [{ ttl: { predict: { min: '1m', max: '1h', observations: 0 } } }, 'ttl.predict'],
+      [{ ttl: { predict: { min: '1m', max: '1h', factor: 2 } } }, 'ttl.predict'],
       [{ memory: { local: -1 } }, 'memory.local'],
       [{ memory: { local: '1 parsec' } }, 'memory.local'],
       [{ memory: 128 }, 'memory'],

@@ -79,7 +79,7 @@ class SourceClient implements Client {
   }
   entry(id: string, fields: ReadonlyMap<string, Buffer>): Outcome {
     const flat = [...fields].flatMap(([name, value]) => [Buffer.from(name), value]);
-    const [next] = replay(this.#replica.state, [logEntry([Buffer.from(id), flat])]).steps;
+    const [next] = replay(this.#replica.state, [logEntry('x', [Buffer.from(id), flat], false)]).steps;
     if (next === undefined) return 'sync';
     this.#replica.move(next.state, next.step);
     return 'applied';
@@ -136,7 +136,7 @@ describe(PAGE, () => {
     return value;
   };
   it('has no examples of another kind', () => {
-    const kinds = ['checksum', 'frame', 'splice', 'refused splice', 'patch', 'refused frame', 'chunks'];
+    const kinds = ['checksum', 'frame', 'answer', 'splice', 'refused splice', 'patch', 'refused frame', 'chunks'];
     expect(new Set(examples.map(({ kind }) => kind))).to.have.all.keys(kinds);
   });
 
@@ -163,6 +163,51 @@ describe(PAGE, () => {
       const outcomes = messages.map((message) => client.message(message));
       expect(outcomes.at(-1), name).to.equal(frame.kind === 'touch' ? 'ignored' : 'applied');
       expect(client, name).to.include({ document: target, version: frame.version, expiresAt: frame.expiresAt });
+    }
+  });
+
+  each('answer', 7, (example) => {
+    const hex = field(example, 'payload hex');
+    const payload = hex === undefined ? Buffer.from(field(example, 'payload') ?? '') : fromHex(hex);
+    const message = Buffer.concat([Buffer.from(`${needed(example, 'header')}\n`), payload]);
+    const [base, target] = [field(example, 'base') ?? null, field(example, 'target') ?? null];
+    const frame = new FrameReader().read(message);
+    if (frame === null) throw new Error('it is not complete');
+    const client = new ReferenceClient();
+    const load = (version: number, document: string | null): void =>
+      client.load(version, document === null ? null : Buffer.from(document));
+    load(frame.baseVersion, base);
+    expect(client.answer(message)).to.equal('applied');
+    expect([client.version, client.document?.toString() ?? null]).to.deep.equal([frame.version, target]);
+    // the answer to somebody else's question does nothing but make it ask again
+    load(frame.baseVersion, '"other"');
+    expect(client.answer(message)).to.equal(frame.version > frame.baseVersion || frame.kind === 'expired' ? 'sync' : 'ignored');
+    expect(client.document?.toString()).to.equal('"other"');
+    if (frame.version > frame.baseVersion || frame.kind === 'expired') return;
+    // on a channel nobody starts over
+    for (const [name, make] of Object.entries(CLIENTS)) {
+      const copy = make({ version: frame.baseVersion, document: base });
+      expect(copy.message(message), name).to.be.oneOf(['ignored', 'sync']);
+      expect(copy, name).to.include({ version: frame.baseVersion, document: base });
+    }
+    if (payload.length === 0) return;
+    load(frame.baseVersion, base);
+    expect(client.answer(Buffer.concat([message.subarray(0, -1), Buffer.from(']')]))).to.equal('sync');
+    expect(client.document?.toString() ?? null).to.equal(base);
+  });
+
+  it('takes a binary part that looks like a header for one, and does no more than a full read for it', () => {
+    const target = 't'.repeat(300);
+    const splice = Buffer.from('lc2 \n not a header');
+    const announced = frameHeader2({
+      ...{ kind: 'splice', encoding: '-', parts: 3, version: 2, crc: crc32Hex(target), length: target.length },
+      ...{ baseVersion: 1, baseCrc: crc32Hex('1'), at: 0, expiresAt: null, operation: '-', by: 'test' },
+    });
+    for (const [name, make] of Object.entries(CLIENTS)) {
+      const client = make({ version: 1, document: '1' });
+      const outcomes = [Buffer.from(announced), Buffer.from('01', 'hex'), splice, splice].map((one) => client.message(one));
+      expect(outcomes, name).to.deep.equal(['more', 'more', 'sync', 'sync']);
+      expect(client.document, name).to.equal('1');
     }
   });
 

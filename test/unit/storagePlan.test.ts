@@ -2,13 +2,14 @@ import { createHash } from 'node:crypto';
 import { expect } from 'chai';
 import { DocumentText, type Rewrite } from '../../src/core/DocumentText.js';
 import { SpliceBuilder } from '../../src/core/splice.js';
-import { fullPlan, storagePlan, withinPlanLimits } from '../../src/core/storagePlan.js';
+import { fullPlan, storagePlan as planned } from '../../src/core/storagePlan.js';
 import { seededRng } from '../helpers/random.js';
 import { randomBytes } from '../helpers/splices.js';
 
 const sha1 = (bytes: Buffer): string => createHash('sha1').update(bytes).digest('hex');
 const some = (length: number): Buffer => randomBytes(seededRng(length), length);
-const LITERALS = { argument: 1, offset: 9 };
+const LITERALS = { inserted: 1, offset: 9, firstChunk: 7 };
+const storagePlan = (base: DocumentText, made: Rewrite, given: typeof LITERALS): string => planned(base, made, given).plan;
 
 function rewrite(text: DocumentText, ...pieces: readonly ([number, number] | Buffer)[]): Rewrite {
   const builder = new SpliceBuilder(text.length);
@@ -44,7 +45,7 @@ describe('storagePlan', () => {
 
   it('adds a chunk at the end, and at the beginning', () => {
     const after = rewrite(text, [0, 40_000], some(5_000));
-    expect(storagePlan(text, after, { argument: 7, offset: 0 })).to.equal(
+    expect(storagePlan(text, after, { inserted: 7, offset: 0, firstChunk: 8 })).to.equal(
       `@ ${offset(text, 5)} 0\n${line(after.text, 5)} #7:0:5000`,
     );
     const before = rewrite(text, some(5_000), [0, 40_000]);
@@ -103,33 +104,44 @@ describe('fullPlan', () => {
   });
 });
 
-describe('withinPlanLimits', () => {
-  it('allows 64 chunks that are made', () => {
+describe('storagePlan of very many pieces', () => {
+  /** So many single bytes replaced, evenly over a stretch. */
+  const edited = (text: DocumentText, edits: number, from = 0, to = text.length): Rewrite => {
+    const pieces: ([number, number] | Buffer)[] = [];
+    const step = Math.floor((to - from) / edits);
+    let at = 0;
+    for (let n = 0; n < edits; n += 1) {
+      const place = from + n * step + Math.floor(step / 2);
+      pieces.push([at, place], Buffer.from('x'));
+      at = place + 1;
+    }
+    return rewrite(text, ...pieces, [at, text.length]);
+  };
+  const piecesOf = (plan: string): number => plan.split(/ (?=#?\w+:\d+:\d+)/).length - 1;
+
+  it('sends a chunk whole that would be made of more than 32, and only that one', () => {
     const text = DocumentText.of(some(640_000));
-    const edited = (count: number): Rewrite => {
-      const pieces: ([number, number] | Buffer)[] = [];
-      for (let n = 0; n < count; n += 1)
-        pieces.push([n * 8_000, n * 8_000 + 4_000], Buffer.from('x'), [n * 8_000 + 4_000, n * 8_000 + 8_000]);
-      return rewrite(text, ...pieces, [count * 8_000, 640_000]);
-    };
-    // a run of edited chunks that follow each other is cut anew
-    expect(withinPlanLimits(edited(50))).to.equal(true);
-    expect(edited(64).rebuilt.size).to.equal(64);
-    expect(withinPlanLimits(edited(64))).to.equal(true);
-    expect(withinPlanLimits(edited(65))).to.equal(false);
+    const few = planned(text, edited(text, 15, 0, 8_000), LITERALS);
+    expect(few.chunks).to.deep.equal([]);
+    const many = edited(text, 40, 0, 8_000);
+    const { plan, chunks } = planned(text, many, LITERALS);
+    expect(chunks).to.have.lengthOf(1);
+    expect(plan).to.contain(' #7:0:8000');
+    const [made] = many.rebuilt.keys();
+    expect(chunks[0]?.equals(made?.bytes ?? Buffer.alloc(0))).to.equal(true);
   });
 
-  it('allows 1,024 pieces that they are made of', () => {
-    const text = DocumentText.of(some(32_000));
-    // a copy, and an insert and a copy for each edit
-    const edited = (edits: number, rest: Buffer): Rewrite => {
-      const pieces: ([number, number] | Buffer)[] = [[0, 1]];
-      for (let n = 0; n < edits; n += 1) pieces.push(Buffer.from('x'), [2 * n + 2, 2 * n + 3]);
-      return rewrite(text, ...pieces, rest);
-    };
-    const most = edited(511, Buffer.from('x'));
-    expect([...most.rebuilt.values()].flat()).to.have.lengthOf(1_024);
-    expect(withinPlanLimits(most)).to.equal(true);
-    expect(withinPlanLimits(edited(512, Buffer.alloc(0)))).to.equal(false);
+  it('never has more than 4,096, however many edits there are', () => {
+    const text = DocumentText.of(some(4_000_000));
+    for (const edits of [1_000, 2_000, 4_000, 30_000]) {
+      const made = edited(text, edits);
+      const { plan, chunks } = planned(text, made, LITERALS);
+      expect(piecesOf(plan), `${edits} edits`).to.be.at.most(4_096);
+      expect(plan.split('\n').length).to.be.at.most(1_024);
+      // and what it costs follows what is changed: never the document beside its pieces
+      expect(plan.length + chunks.reduce((sum, { length }) => sum + length, 0)).to.be.lessThan(
+        text.length + 96 * made.rebuilt.size,
+      );
+    }
   });
 });

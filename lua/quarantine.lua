@@ -1,0 +1,57 @@
+#!lua flags=allow-oom
+-- quarantine: moves a damaged document aside, so that nobody reads it and nothing is lost, or lets go of what was moved.
+-- KEYS[1] hash    {tag}:c:<id>, the context
+-- KEYS[2] stream  {tag}:l:<id>, its delta log
+-- KEYS[3] zset    {tag}:exp, id by expiry (ms)
+-- KEYS[4] zset    {tag}:use, id by last use (ms)
+-- KEYS[5] zset    {tag}:size, id by accounted bytes
+-- KEYS[6] hash    {tag}:mem, the shard's accounts
+-- KEYS[7] hash    {tag}:q:<id>, the quarantined
+-- ARGV[1] string  header, words: put|drop fingerprint|- version by
+-- ARGV[2] string  why it was moved
+-- ARGV[3] string  id
+-- ARGV[4] string  the guard over KEYS and ARGV[1] to ARGV[3] (lua/include/guard.lua)
+-- Returns: QUARANTINED version | DROPPED bytes | ABSENT: nothing was quarantined | CHANGED: the stored fields are others than those that were found
+--   damaged | GARBLED: not what was sent
+-- Publishes: nothing.
+-- Atomic because: what somebody has written meanwhile must not be moved, and what is moved must leave its mark at the same moment.
+-- @include guard
+-- @include clock
+-- @include stored
+-- @include checkpoint
+-- @include account
+local context, log, exp_index, use_index, size_index, mem, aside = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local mode, print, v, by = string.match(ARGV[1], '^(%S+) (%S+) (%S+) (%S+)$')
+local why, id = ARGV[2], ARGV[3]
+if not arrived(ARGV[4], context, log, exp_index, use_index, size_index, mem, aside, ARGV[1], why, id) then
+  return answered({ 'GARBLED' })
+end
+local before = redis.call('MEMORY', 'USAGE', aside, 'SAMPLES', 0) or 0
+if mode == 'drop' then
+  if before == 0 then
+    return answered({ 'ABSENT' })
+  end
+  redis.call('DEL', aside)
+  redis.call('HINCRBY', mem, 'quarantine', -before)
+  redis.call('HINCRBY', mem, 'quarantined', -1)
+  return answered({ 'DROPPED', before })
+end
+local stored = stored_fields(context)
+if stored.q or redis.call('EXISTS', context) == 0 or fingerprint(stored) ~= print then
+  return answered({ 'CHANGED' })
+end
+local now = clock_ms()
+local version = tonumber(v)
+redis.call('RENAME', context, aside)
+redis.call('HSET', aside, 'why', why, 'when', now, 'who', by)
+redis.call('PERSIST', aside)
+redis.call('HSET', context, 'v', version, 'at', now, 'by', by, 'q', why)
+redis.call('ZREM', exp_index, id)
+redis.call('PERSIST', log)
+redis.call('ZADD', use_index, 'NX', now, id)
+redis.call('HINCRBY', mem, 'quarantine', redis.call('MEMORY', 'USAGE', aside, 'SAMPLES', 0) - before)
+if before == 0 then
+  redis.call('HINCRBY', mem, 'quarantined', 1)
+end
+account(id, context, log, size_index, mem, checkpoint_bytes(context))
+return answered({ 'QUARANTINED', version })

@@ -1,0 +1,269 @@
+/**
+ * What can be asked of Redis about damaged contexts and the copies they are rebuilt from. Nothing is verified here but that what arrived is
+ * what was sent; the decisions are made in `src/integrity`.
+ */
+import type { Redis } from 'ioredis';
+import { sha1Hex } from '../core/checksum.js';
+import type { DocumentText } from '../core/DocumentText.js';
+import { ContextError } from '../core/errors.js';
+import { fullPlan } from '../core/storagePlan.js';
+import type { ContextCommands } from './ContextCommands.js';
+import { contextKey, type ShardKeys } from './keys.js';
+import { type LogEntry, logEntry } from './logEntries.js';
+import type { Argument, Deadline } from './RedisConnection.js';
+
+type ScriptReply = readonly [string, ...(string | number)[]];
+type RawFields = Readonly<Record<string, Buffer>>;
+
+/** Fields of a context in the order of its fingerprint (`lua/include/stored.lua`). */
+const FINGERPRINTED = ['v', 'crc', 'sha', 'len', 'at', 'exp', 'seal', 'q', 'op', 'fence', 'intent', 'kf', 'chunks'] as const;
+const GRACE_MS = 60_000;
+const PUBLISH = 'PUBLISH';
+const FIRST_CHUNK = 5;
+
+/** A document at a version, as it is to be stored. */
+export interface SoundVersion {
+  readonly version: number;
+  readonly crc: string;
+  readonly at: number;
+  readonly expiresAt: number | null;
+  readonly by: string;
+  readonly operation: string;
+  readonly text: DocumentText;
+}
+
+/** What is stored of one context. */
+export interface StoredParts {
+  readonly id: string;
+  readonly fields: RawFields | null;
+  /** Oldest first, those that tell of repairs included. */
+  readonly log: readonly LogEntry[];
+  /** The newer one first, by the letter of their key. */
+  readonly checkpoints: readonly { readonly name: 'k' | 'j'; readonly fields: RawFields }[];
+  /** The expiry that the shard's index has, ms. */
+  readonly indexedExpiry: number | null;
+  /** Whether a missing seal is damage. */
+  readonly sealed: boolean;
+}
+
+export interface CheckpointCopy {
+  readonly version: number;
+  readonly crc: string;
+  readonly sha1: string;
+  readonly length: number;
+  readonly at: number;
+  readonly expiresAt: number | null;
+  readonly encoding: '-' | 'gz' | 'br';
+  readonly bytes: Buffer;
+}
+
+/** Stands for the fields that were read, so that Redis can tell whether they are still those. */
+export const fingerprintOf = (fields: RawFields): string =>
+  sha1Hex(
+    Buffer.concat(
+      FINGERPRINTED.flatMap((name, index) => [Buffer.from(index === 0 ? '' : '\n'), fields[name] ?? Buffer.alloc(0)]),
+    ),
+  );
+
+export class IntegrityCommands {
+  readonly #commands: ContextCommands;
+
+  constructor(commands: ContextCommands) {
+    this.#commands = commands;
+  }
+
+  /** Keeps a copy; `stale` where the log does not lead from it to the present, or a newer one is there. */
+  async checkpoint(id: string, copy: CheckpointCopy, deadline: Deadline): Promise<'kept' | 'stale' | 'damaged'> {
+    const { keys, settings } = this.#commands;
+    const { context, log, size, mem } = keys.of(id);
+    const { version, crc, sha1, length, at, expiresAt, encoding, bytes } = copy;
+    const header = `${version} ${crc} ${sha1} ${length} ${at} ${expiresAt ?? '-'} ${encoding} ${sha1Hex(bytes)} ${settings.tombstoneMs} ${this.#sealed}`;
+    const reply = await this.#run(
+      deadline,
+      id,
+      'checkpoint',
+      [context, log, size, mem, ...keys.checkpointsOf(id)],
+      [header, bytes, id],
+      [header, id],
+    );
+    return reply[0] === 'KEPT' ? 'kept' : reply[0] === 'DAMAGED' ? 'damaged' : 'stale';
+  }
+
+  /** Puts a sound document in the place of what was read with this fingerprint. False where something else is there by now. */
+  async repair(id: string, fingerprint: string, sound: SoundVersion, source: string, deadline: Deadline): Promise<boolean> {
+    const { keys, settings, protocol } = this.#commands;
+    const { context, log, exp, use, size, mem, old, channel } = keys.of(id);
+    const { version, crc, at, expiresAt, by, operation, text } = sound;
+    const words = `${fingerprint} ${version} ${crc} ${text.sha1} ${text.length} ${at} ${expiresAt ?? '-'} ${operation} ${by}`;
+    const header = `${words} ${settings.tombstoneMs} ${GRACE_MS} ${PUBLISH} ${protocol} ${source} ${settings.instanceId}`;
+    const plan = text.chunked ? fullPlan(text, FIRST_CHUNK) : '';
+    const documents = text.chunked ? text.chunks.map(({ bytes }) => bytes) : [text.bytes()];
+    const guarded = [header, plan, id, channel];
+    const reply = await this.#run(
+      deadline,
+      id,
+      'repair',
+      [context, log, exp, use, size, mem, old],
+      [...guarded, ...documents],
+      guarded,
+    );
+    if (reply[0] === 'REPAIRED') return true;
+    if (reply[0] === 'CHANGED') return false;
+    throw new ContextError(
+      'WRITE_CORRUPT',
+      `${id}: the repair was refused by Redis (${reply.join(' ')}); what was there is still there: check its memory`,
+      {
+        id,
+        version,
+      },
+    );
+  }
+
+  /** Moves what was read with this fingerprint aside. False where something else is there by now. */
+  async quarantine(id: string, fingerprint: string, version: number, why: string, deadline: Deadline): Promise<boolean> {
+    const reply = await this.#quarantine(
+      id,
+      `put ${fingerprint} ${version} ${this.#commands.settings.instanceId}`,
+      why,
+      deadline,
+    );
+    return reply[0] === 'QUARANTINED';
+  }
+
+  /** Lets go of what was moved aside. False where there was nothing. */
+  async dropQuarantined(id: string, deadline: Deadline): Promise<boolean> {
+    const reply = await this.#quarantine(id, `drop - 0 ${this.#commands.settings.instanceId}`, '-', deadline);
+    return reply[0] === 'DROPPED';
+  }
+
+  /** All fields of what was moved aside, or null. */
+  quarantined(id: string, deadline: Deadline): Promise<RawFields | null> {
+    return this.#fields(this.#commands.keys.quarantineOf(id), deadline);
+  }
+
+  /** A page of the ids of a shard that have something in quarantine, in no order; a cursor of '0' begins, and ends. */
+  async quarantinedIds(
+    shard: ShardKeys,
+    cursor: string,
+    deadline: Deadline,
+  ): Promise<{ readonly cursor: string; readonly ids: string[] }> {
+    const { pattern, idOf } = this.#commands.keys.quarantined(shard);
+    const [next, found] = await this.#ask(deadline, 'list the quarantined', (client) =>
+      client.scan(cursor, 'MATCH', pattern, 'COUNT', 1_000),
+    );
+    return { cursor: next, ids: found.map(idOf) };
+  }
+
+  /** A context, its log and its checkpoints as they are, all of one moment. */
+  async look(id: string, deadline: Deadline): Promise<StoredParts> {
+    const { keys, sealed } = this.#commands;
+    const { context, log, exp } = keys.of(id);
+    const [newest, older] = keys.checkpointsOf(id);
+    const replies = await this.#ask(deadline, 'look at a context', (client) =>
+      client
+        .multi()
+        .hgetallBuffer(context)
+        .xrangeBuffer(log, '-', '+')
+        .hgetallBuffer(newest)
+        .hgetallBuffer(older)
+        .zscore(exp, id)
+        .exec(),
+    );
+    const [fields, entries, k, j, expiry] = (replies ?? []).map(([error, reply]) => {
+      if (error !== null) throw error;
+      return reply;
+    }) as [RawFields, [Buffer, Buffer[]][], RawFields, RawFields, string | number | null];
+    const filled = (found: RawFields): boolean => Object.keys(found).length > 0;
+    return {
+      id,
+      fields: filled(fields) ? fields : null,
+      log: entries.map((entry) => logEntry(id, entry, sealed)),
+      checkpoints: [
+        { name: 'k' as const, fields: k },
+        { name: 'j' as const, fields: j },
+      ].filter(({ fields: found }) => filled(found)),
+      indexedExpiry: expiry === null ? null : Number(expiry),
+      sealed,
+    };
+  }
+
+  /** The fields of a context as each of Redis's own replicas has them; those that cannot be reached are passed over. */
+  async *onReplicas(id: string, deadline: Deadline): AsyncGenerator<RawFields> {
+    const { connection, keys } = this.#commands;
+    const info = await this.#ask(deadline, 'look for replicas', (client) => client.info('replication'));
+    const key = contextKey(keys.shardOf(id), id);
+    for (const [, host = '', port] of info.matchAll(/^slave\d+:ip=([^,]+),port=(\d+),state=online/gm)) {
+      const fields = await connection
+        .elsewhere(host, Number(port), deadline, (client) => client.hgetallBuffer(key))
+        .catch(() => null);
+      if (fields !== null && Object.keys(fields).length > 0) yield fields;
+    }
+  }
+
+  /** All fields of a context's checkpoints as they are, the newer one first. */
+  async checkpoints(id: string, deadline: Deadline): Promise<RawFields[]> {
+    const found = await Promise.all(this.#commands.keys.checkpointsOf(id).map((key) => this.#fields(key, deadline)));
+    return found.filter((fields) => fields !== null);
+  }
+
+  /** Lets go of damaged checkpoints and log entries: what they said is said anew. */
+  async dropCopies(
+    id: string,
+    entryIds: readonly string[],
+    checkpoints: readonly ('k' | 'j')[],
+    deadline: Deadline,
+  ): Promise<void> {
+    const { log } = this.#commands.keys.of(id);
+    const [newest, older] = this.#commands.keys.checkpointsOf(id);
+    await this.#ask(deadline, 'drop damaged copies', async (client) => {
+      await Promise.all([
+        ...(entryIds.length > 0 ? [client.xdel(log, ...entryIds)] : []),
+        ...checkpoints.map((name) => client.unlink(name === 'k' ? newest : older)),
+      ]);
+    });
+  }
+
+  /** Sends a message to instances of the namespace. */
+  async publish(channel: string, message: Buffer | string, deadline: Deadline): Promise<void> {
+    await this.#ask(deadline, 'ask other instances', (client) => client.publish(channel, message));
+  }
+
+  async #fields(key: string, deadline: Deadline): Promise<RawFields | null> {
+    const fields = await this.#ask(deadline, 'read', (client) => client.hgetallBuffer(key));
+    return Object.keys(fields).length === 0 ? null : fields;
+  }
+
+  #quarantine(id: string, header: string, why: string, deadline: Deadline): Promise<ScriptReply> {
+    const { keys } = this.#commands;
+    const { context, log, exp, use, size, mem } = keys.of(id);
+    const args = [header, why, id];
+    return this.#run(deadline, id, 'quarantine', [context, log, exp, use, size, mem, keys.quarantineOf(id)], args, args);
+  }
+
+  get #sealed(): 0 | 1 {
+    return this.#commands.sealed ? 1 : 0;
+  }
+
+  #ask<T>(deadline: Deadline, doing: string, run: (client: Redis) => Promise<T>): Promise<T> {
+    return this.#commands.asked(deadline, doing, run);
+  }
+
+  /** These scripts compare what is there before they write, so a second attempt does no harm. */
+  #run(
+    deadline: Deadline,
+    id: string,
+    name: 'checkpoint' | 'repair' | 'quarantine',
+    keys: readonly string[],
+    args: readonly Argument[],
+    guarded: readonly Argument[],
+  ): Promise<ScriptReply> {
+    return this.#commands.ask(deadline, async () => {
+      const reply = await this.#commands.connection.runScript<ScriptReply>(deadline, name, keys, args, guarded);
+      if (reply[0] === 'GARBLED' || (reply[0] === 'CHECKSUM' && name === 'checkpoint'))
+        throw new ContextError('CONNECTION', `${id}: ${name}: the request was damaged on its way: check the network path`, {
+          id,
+        });
+      return reply;
+    });
+  }
+}
