@@ -3,6 +3,8 @@
  * has to say until the connection is back. It is not for contexts: those are written by {@link RedisConnection} alone.
  */
 import { Redis, type RedisOptions } from 'ioredis';
+import { guardStream } from './guardStream.js';
+import { destroyStream, guardSentinels } from './Link.js';
 import { optionsOf, type RedisTarget } from './RedisConnection.js';
 
 /** Longest pause between two attempts to connect, ms. */
@@ -32,11 +34,11 @@ export class QueueConnection {
     const duplicate = this.client.duplicate.bind(this.client);
     this.client.duplicate = ((...given: Parameters<typeof duplicate>) => {
       const copy = duplicate(...given);
-      copy.on('error', () => {});
+      harmless(copy);
       this.#copies.add(copy);
       return copy;
     }) as typeof this.client.duplicate;
-    this.client.on('error', () => {});
+    harmless(this.client);
   }
 
   /** Ends all at once; what was not answered stays so. BullMQ's own way waits for a server that may be gone. */
@@ -50,4 +52,17 @@ function make(target: RedisTarget, options: Omit<RedisOptions, 'replyMapping'>):
   const plain = { ...options, keyPrefix: '' };
   if (target instanceof Redis) return target.duplicate(plain);
   return new Redis({ ...(optionsOf(target) ?? target), ...plain });
+}
+
+/** A flipped bit in what Redis sends may cost the connection, never the process. */
+function harmless(client: Redis): void {
+  client.on('error', () => {});
+  guardSentinels(client);
+  client.on('connect', () => {
+    try {
+      guardStream(client, () => destroyStream(client), true);
+    } catch {
+      destroyStream(client);
+    }
+  });
 }

@@ -12,6 +12,7 @@ import { queuePrefix } from '../../src/redis/keys.js';
 import { exactAccounts } from '../helpers/accounts.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 import { RecordingLogger, record, redisTime, untilRedisTime, useStores } from '../helpers/stores.js';
+import { TcpProxy } from '../helpers/TcpProxy.js';
 import { waitFor } from '../helpers/waitFor.js';
 
 const FAST = { sweepEvery: '300ms', reconcileEvery: '1s', scrubEvery: '1s' } as const;
@@ -334,6 +335,24 @@ describe('background queues', function () {
       await server.restart();
       await store.set('b', 1, { ttl: 200 });
       await swept('b');
+    });
+
+    it('outlive flipped bits in what Redis sends them', async () => {
+      const proxy = await TcpProxy.start(server.port);
+      try {
+        const store = await external({ redis: server.url });
+        const away = await external({ redis: proxy.url, timeout: '20s' });
+        const { done } = await work(away, { queues: ['sweep', 'reconcile'] });
+        await waitFor(() => done.length > 0, { what: 'some work' });
+        const off = proxy.flip(0.05);
+        await waitFor(() => proxy.faults.flipped > 15, { what: 'bits to be flipped', limitMs: 20_000 });
+        off();
+        await store.set('a', 1, { ttl: 50 });
+        const redis = server.client();
+        await waitFor(async () => (await redis.exists(store.keysOf('a').context)) === 0, { what: 'the sweep', limitMs: 30_000 });
+      } finally {
+        await proxy.close();
+      }
     });
 
     it('close all the same when it is dead', async () => {
