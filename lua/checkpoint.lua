@@ -21,6 +21,7 @@
 -- @include log
 -- @include checkpoint
 -- @include account
+-- @include settle
 local context, log, size_index, mem, newest, older = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local v, crc, sha, len, at, exp, enc, zsum, tombstone, sealed = string.match(ARGV[1],
   '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
@@ -48,7 +49,6 @@ end
 if not known then
   return answered({ 'STALE' })
 end
--- a version was lost on the way: from another life of the context
 local first = tonumber(redis.call('HGET', newest, 'v') or 0) or 0
 if first >= tonumber(v) then
   return answered({ 'STALE' })
@@ -69,5 +69,6 @@ end
 if (tonumber(stored.kf) or 0) < tonumber(v) then
   redis.call('HSET', context, 'kf', v)
 end
+settle(newest, 0)
 account(id, context, log, size_index, mem, before)
 return answered({ 'KEPT', checkpoint_bytes(context) })

@@ -78,7 +78,7 @@ end
 if if_version ~= '-' and (tonumber(if_version) ~= version or (if_crc ~= '-' and if_crc ~= stored.crc)) then
   return answered({ 'CONFLICT', version, live and stored.crc or '-' })
 end
-if stored.fence and fence ~= '0' and tonumber(fence) < tonumber(stored.fence) then
+if stored.fence and fence ~= '0' and tonumber(fence) < (tonumber(stored.fence) or 0) then
   return answered({ 'FENCED', stored.fence })
 end
 if stored.intent then
@@ -133,7 +133,7 @@ elseif not live then
 end
 if stored_version and not live then
   local keys = { context = context, log = log, exp = exp_index, use = use_index, size = size_index, mem = mem }
-  remove_context(keys, id, stored_version, 'expired', now, '-', by, tombstone)
+  remove_context(keys, id, stored_version, 'expired', now, '-', by, tombstone, protocol)
   redis.call(publish, channel, removal_frame(protocol, 'expired', stored_version, stored_version, stored.crc or '-', now, '-', by))
 end
 local next_version = (stored_version or log_last_version(log)) + 1
@@ -152,8 +152,8 @@ end
 -- The log gets what is published, but a whole document now and then so that deltas can be replayed from it, and no other whole document that
 -- would fill it: of those it keeps the entry, without the bytes. A document in chunks is never in it: a client keeps a checkpoint beside it.
 local logged_kind, logged, logged_encoding = kind, payload, encoding
-local key_version = tonumber(stored.kf or 0)
-if not live then
+local key_version = tonumber(stored.kf) or 0
+if not live or key_version < 1 or key_version > version then
   key_version = 0
 end
 local due = key_version == 0 or next_version - key_version >= tonumber(keyframe)
@@ -255,6 +255,8 @@ end
 redis.call('HSET', context, 'v', next_version, 'crc', crc, 'sha', sha, 'len', bytes, 'at', now, 'by', by, 'op', op, 'kf', key_version)
 if protocol == '2' then
   redis.call('HSET', context, 'seal', seal_of(id, next_version, crc, sha, bytes, now, exp))
+elseif stored.seal and not aside then
+  redis.call('HDEL', context, 'seal')
 end
 if stored.q and not aside then
   redis.call('HDEL', context, 'q')
@@ -297,8 +299,8 @@ elseif changed then
   redis.call('PERSIST', log)
 end
 local reshaped = aside or not live or has_new_fields(before) or (built and #built.removed > 0) or (exp == nil) ~= (stored_exp == nil)
-  or (fence ~= '0' and not stored.fence)
-if reshaped and (chunked or stored.chunks) then
+  or (fence ~= '0' and not stored.fence) or (protocol == '2') ~= (stored.seal ~= false)
+if reshaped and (chunked or stored.chunks or stored.q) then
   settle(context, math.max(chunked and #built.manifest or 0, stored.chunks and #stored.chunks or 0))
 elseif aside or not live then
   redis.call('HMGET', context, 'v', 'crc', 'sha', 'len', 'at', 'by', 'op', 'kf')

@@ -7,7 +7,7 @@
 -- KEYS[5] zset    {tag}:size, id by accounted bytes
 -- KEYS[6] hash    {tag}:mem, the shard's accounts
 -- ARGV[1] string  header, words: op by ifVersion|- ifCrc|- till(ms) previousTill(ms) firstSent(ms) fence
--- ARGV[2] string  settings, words: tombstone(ms) publishCommand protocol
+-- ARGV[2] string  settings, words: tombstone(ms) publishCommand protocol sealed(1|0)
 -- ARGV[3] string  id
 -- ARGV[4] string  channel
 -- ARGV[5] string  the guard over KEYS and ARGV[1] to ARGV[4] (lua/include/guard.lua)
@@ -72,6 +72,6 @@ end
 
 -- of a damaged version the log knows better
 local removed = math.max(damaged and 0 or version, log_last_version(log)) + 1
-remove_context(keys, id, removed, 'deleted', now, op, by, tombstone)
+remove_context(keys, id, removed, 'deleted', now, op, by, tombstone, protocol)
 redis.call(publish, channel, removal_frame(protocol, 'deleted', removed, removed - 1, damaged and '-' or stored.crc or '-', now, op, by))
 return answered({ 'DELETED', removed, now })

@@ -48,7 +48,7 @@ for i = 1, #due do
     end
   else
     local version = math.max(tonumber(stored.v) or 0, log_last_version(keys.log))
-    remove_context(keys, id, version, 'expired', now, '-', by, tombstone)
+    remove_context(keys, id, version, 'expired', now, '-', by, tombstone, protocol)
     redis.call(publish, tag .. ':ch:' .. id, removal_frame(protocol, 'expired', version, version, stored.crc or '-', now, '-', by))
     gone[#gone + 1] = id
     gone[#gone + 1] = version

@@ -23,6 +23,14 @@ local c = {}
 for i = 1, #fields, 2 do
   c[fields[i]] = fields[i + 1]
 end
+if c.q then
+  return {
+    'id        ' .. id,
+    'version   ' .. tostring(c.v),
+    'moved     ' .. tostring(c.at) .. ' by ' .. tostring(c.by) .. ', to ' .. tag .. ':q:' .. id,
+    'QUARANTINED: ' .. c.q,
+  }
+end
 local wrong = {}
 local data = c.data or ''
 local form = 'one field'
@@ -54,6 +62,9 @@ if #data <= 4096 then
   crc = bit.tohex(bit.bnot(sum))
   if crc ~= c.crc then wrong[#wrong + 1] = 'crc32' end
 end
+-- what binds the checksums to id, version and times; a namespace of format 1 has none
+local seal = redis.sha1hex(table.concat({ tostring(c.v), tostring(c.crc), tostring(c.sha), tostring(c.len), tostring(c.at), c.exp or '-', id }, ' '))
+if c.seal and seal ~= c.seal then wrong[#wrong + 1] = 'seal' end
 local lines = {
   'id        ' .. id,
   'version   ' .. tostring(c.v),
@@ -63,8 +74,10 @@ local lines = {
   '          ' .. sha .. ' computed',
   'crc32     ' .. tostring(c.crc) .. ' stored',
   '          ' .. crc,
+  'seal      ' .. (c.seal and (c.seal .. ' stored') or 'none stored'),
+  '          ' .. seal .. ' computed',
   'committed ' .. tostring(c.at) .. ' by ' .. tostring(c.by) .. ', operation ' .. tostring(c.op),
-  'expires   ' .. (c.exp and (c.exp .. ' (in ' .. string.format('%d', tonumber(c.exp) - now) .. ' ms)') or 'never'),
+  'expires   ' .. (c.exp and (c.exp .. ' (in ' .. string.format('%d', (tonumber(c.exp) or now) - now) .. ' ms)') or 'never'),
   'memory    ' .. tostring(redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0)) .. ' bytes, log '
     .. tostring(redis.call('MEMORY', 'USAGE', log, 'SAMPLES', 0) or 0) .. ' bytes',
   'log       ' .. redis.call('XLEN', log) .. ' entries',
@@ -75,8 +88,18 @@ if last then
     entry[last[2][i]] = last[2][i + 1]
   end
   lines[#lines + 1] = '          last ' .. last[1] .. ' ' .. tostring(entry.kind) .. ', crc ' .. tostring(entry.crc)
-  if last[1] ~= tostring(c.v) .. '-0' or entry.crc ~= c.crc or entry.sha ~= c.sha then wrong[#wrong + 1] = 'log' end
+  -- a repair has an entry of its own beside that of the version it repaired
+  local version = string.match(last[1], '^(%d+)-')
+  if version ~= tostring(c.v) or entry.crc ~= c.crc or entry.sha ~= c.sha then wrong[#wrong + 1] = 'log' end
+  if entry.sum then
+    local body = (entry.kind == 'full' and not entry.enc) and '' or tostring(entry.frame)
+    local sum = redis.sha1hex(table.concat({ last[1], tostring(entry.kind), entry.enc or '-', tostring(entry.base), tostring(entry.crc),
+      tostring(entry.sha), tostring(entry.len), tostring(entry.at), tostring(entry.exp), tostring(entry.op), tostring(entry.by), id }, ' ') .. '\n' .. body)
+    if string.sub(sum, 1, 16) ~= entry.sum then wrong[#wrong + 1] = 'log entry' end
+    -- who writes one writes the other
+    if not c.seal then wrong[#wrong + 1] = 'no seal' end
+  end
 end
-if c.exp and tonumber(c.exp) <= now then lines[#lines + 1] = 'expired: absent to every reader' end
+if c.exp and (tonumber(c.exp) or math.huge) <= now then lines[#lines + 1] = 'expired: absent to every reader' end
 lines[#lines + 1] = #wrong == 0 and 'OK' or ('CORRUPT: ' .. table.concat(wrong, ', '))
 return lines

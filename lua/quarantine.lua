@@ -20,6 +20,7 @@
 -- @include stored
 -- @include checkpoint
 -- @include account
+-- @include settle
 local context, log, exp_index, use_index, size_index, mem, aside = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local mode, print, v, by = string.match(ARGV[1], '^(%S+) (%S+) (%S+) (%S+)$')
 local why, id = ARGV[2], ARGV[3]
@@ -46,9 +47,21 @@ redis.call('RENAME', context, aside)
 redis.call('HSET', aside, 'why', why, 'when', now, 'who', by)
 redis.call('PERSIST', aside)
 redis.call('HSET', context, 'v', version, 'at', now, 'by', by, 'q', why)
+-- who holds it must hold it still, and who had to give it up must not come back
+for _, name in ipairs({ 'fence', 'intent' }) do
+  if stored[name] then
+    redis.call('HSET', context, name, stored[name])
+  end
+end
 redis.call('ZREM', exp_index, id)
-redis.call('PERSIST', log)
+-- what the log and its copies lead to is the only good document there may be
+local newest, older = checkpoint_keys(context)
+for _, key in ipairs({ log, newest, older }) do
+  redis.call('PERSIST', key)
+end
 redis.call('ZADD', use_index, 'NX', now, id)
+settle(aside, 46 * redis.call('HLEN', aside))
+settle(context, 0)
 redis.call('HINCRBY', mem, 'quarantine', redis.call('MEMORY', 'USAGE', aside, 'SAMPLES', 0) - before)
 if before == 0 then
   redis.call('HINCRBY', mem, 'quarantined', 1)

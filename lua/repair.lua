@@ -25,6 +25,7 @@
 -- @include checkpoint
 -- @include plan
 -- @include account
+-- @include settle
 local context, log, exp_index, use_index, size_index, mem, old = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local print, v, crc, sha, len, at, exp, op, by, tombstone, grace, publish, protocol, source, repairer = string.match(ARGV[1],
   '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
@@ -68,8 +69,10 @@ end
 redis.call('UNLINK', old)
 local now = clock_ms()
 local kf = math.min(tonumber(stored.kf) or 0, tonumber(v))
-redis.call('HSET', context, 'v', v, 'crc', crc, 'sha', sha, 'len', len, 'at', at, 'by', by, 'op', op, 'kf', kf,
-  'seal', seal_of(id, v, crc, sha, len, at, exp))
+redis.call('HSET', context, 'v', v, 'crc', crc, 'sha', sha, 'len', len, 'at', at, 'by', by, 'op', op, 'kf', kf)
+if protocol == '2' then
+  redis.call('HSET', context, 'seal', seal_of(id, v, crc, sha, len, at, exp))
+end
 if manifest then
   redis.call('HSET', context, 'chunks', manifest)
 end
@@ -79,8 +82,12 @@ for _, name in ipairs({ 'fence', 'intent' }) do
   end
 end
 local entry = next_entry(last, v)
-redis.pcall('XADD', log, entry, 'kind', 'repaired', 'frame', source, 'base', crc, 'crc', crc, 'sha', sha, 'len', len, 'op', '-', 'by', repairer,
-  'at', now, 'exp', exp, 'sum', entry_sum(id, entry, 'repaired', '-', crc, crc, sha, len, now, exp, '-', repairer, source))
+local fields = { 'kind', 'repaired', 'frame', source, 'base', crc, 'crc', crc, 'sha', sha, 'len', len, 'op', '-', 'by', repairer, 'at', now, 'exp', exp }
+if protocol == '2' then
+  fields[#fields + 1] = 'sum'
+  fields[#fields + 1] = entry_sum(id, entry, 'repaired', '-', crc, crc, sha, len, now, exp, '-', repairer, source)
+end
+redis.pcall('XADD', log, entry, unpack(fields))
 local newest, older = checkpoint_keys(context)
 if exp ~= '-' then
   redis.call('HSET', context, 'exp', exp)
@@ -96,6 +103,7 @@ else
   end
 end
 redis.call('ZADD', use_index, 'NX', now, id)
+settle(context, #(manifest or ''))
 local used = account(id, context, log, size_index, mem, checkpoint_bytes(context))
 redis.call(publish, channel, frame_header({ protocol = protocol, kind = 'touch', encoding = '-', parts = 0, version = v, crc = crc, sha = '-',
   length = 0, base = v, base_crc = crc, at = now, exp = exp, op = '-', by = repairer }))

@@ -1,14 +1,18 @@
 -- remove: takes a context out of Redis: hash, indexes and accounts together, checkpoints and all, with a tombstone in its log. Needs clock, log,
 --   checkpoint, seal and frame. A log that ends with a tombstone already is left as it is. The tombstone stays for `keep` ms, so that versions go
 --   on from it when the context is created again. What was quarantined of it stays.
-local function remove_context(keys, id, version, kind, at, op, by, keep)
+local function remove_context(keys, id, version, kind, at, op, by, keep, protocol)
   local last = redis.call('XREVRANGE', keys.log, '+', '-', 'COUNT', 1)[1]
   local ended = last and entry_field(last, 'kind')
   -- an expiry takes away the version it names; a deletion is one of its own
   local entry = kind == 'expired' and next_entry(last, version) or version .. '-0'
   if kind ~= 'expired' or (ended ~= 'expired' and ended ~= 'deleted') then
-    redis.pcall('XADD', keys.log, entry, 'kind', kind, 'frame', '', 'base', '-', 'crc', '-', 'sha', '-', 'len', 0,
-      'op', op, 'by', by, 'at', at, 'exp', '-', 'sum', entry_sum(id, entry, kind, '-', '-', '-', '-', 0, at, '-', op, by, ''))
+    local fields = { 'kind', kind, 'frame', '', 'base', '-', 'crc', '-', 'sha', '-', 'len', 0, 'op', op, 'by', by, 'at', at, 'exp', '-' }
+    if protocol == '2' then
+      fields[#fields + 1] = 'sum'
+      fields[#fields + 1] = entry_sum(id, entry, kind, '-', '-', '-', '-', 0, at, '-', op, by, '')
+    end
+    redis.pcall('XADD', keys.log, entry, unpack(fields))
   end
   redis.call('PEXPIRE', keys.log, keep)
   local aside = checkpoint_bytes(keys.context)

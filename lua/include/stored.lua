@@ -9,7 +9,7 @@ local function fields_damaged(id, f, sealed)
   end
   if not f.v then
     -- what is left of a context that has lost its version
-    return (f.crc or f.sha or f.len) ~= false and (f.crc or f.sha or f.len) ~= nil
+    return (f.crc or f.sha or f.len or f.at or f.op or f.chunks) and true or false
   end
   return sealed
 end

@@ -302,6 +302,7 @@ describe('the command line', function () {
     expect(entries[0]).to.have.all.keys(
       'version',
       'kind',
+      'sound',
       'at',
       'by',
       'operation',

@@ -4,6 +4,7 @@
  */
 import { expect } from 'chai';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
+import { sealOf } from '../../src/core/seal.js';
 import type { CommitOptions, LuaNamespace } from './lua.js';
 
 export interface Chunk {
@@ -193,7 +194,7 @@ function pieces(from: readonly Segment[], size: number): Segment[][] {
 export async function verified(lua: LuaNamespace, id: string, crc = true): Promise<Stored | null> {
   const fields = await lua.redis.hgetallBuffer(lua.of(id).context);
   if (Object.keys(fields).length === 0) return null;
-  const { data, chunks: list, v, len, sha, crc: sum } = fields;
+  const { data, chunks: list, v, len, sha, crc: sum, seal } = fields;
   const names = Object.keys(fields).filter((name) => name === 'data' || /^d\d+$/.test(name));
   const listed = list === undefined ? ['data'] : [...list.toString().matchAll(/^(d\d+) /gm)].map(([, name = '']) => name);
   expect(names.sort(), 'fields that hold bytes').to.deep.equal([...listed].sort());
@@ -206,6 +207,10 @@ export async function verified(lua: LuaNamespace, id: string, crc = true): Promi
   const document = joined(chunks);
   expect(document.length, 'length').to.equal(Number(len));
   if (crc) expect(crc32Hex(document), 'crc').to.equal(String(sum));
+  if (seal !== undefined) {
+    const facts = { v: String(v), crc: String(sum), sha: String(sha), len: String(len), at: String(fields.at) };
+    expect(seal.toString(), 'seal').to.equal(sealOf(id, { ...facts, exp: fields.exp?.toString() ?? null }));
+  }
   return { version: Number(v), crc: String(sum), sha: String(sha), chunks, document };
 }
 

@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { crc32Hex } from '../../src/core/checksum.js';
 import { READ_FIELDS } from '../../src/redis/storedContext.js';
+import { checkpoint, copyKeys, quarantine, repair } from '../helpers/integrity.js';
 import { type CommitOptions, LuaNamespace, type Reply } from '../helpers/lua.js';
 import { cut, edited, type Planned, sent, stored, verified } from '../helpers/plans.js';
 
@@ -15,6 +16,7 @@ const log = fc.constantFrom({}, { logKeep: 2, keyframe: 3 }, { logBytes: 6000 },
 const size = fc.constantFrom(7, 100, 900, 8000);
 const ttl = fc.constantFrom('keep', 'none', 60_000, 1);
 const fence = fc.constantFrom(0, 0, 1, 2);
+const protocol = fc.constantFrom(2 as const, 2 as const, 2 as const, 1 as const);
 
 const step = fc.oneof(
   fc.record({
@@ -25,8 +27,9 @@ const step = fc.oneof(
     fence,
     patch: fc.boolean(),
     ttl,
+    protocol,
   }),
-  fc.record({ do: fc.constant('chunks' as const), id, bytes, size, log, fence, ttl }),
+  fc.record({ do: fc.constant('chunks' as const), id, bytes, size, log, fence, ttl, protocol }),
   fc.record({
     do: fc.constant('edit' as const),
     id,
@@ -38,7 +41,21 @@ const step = fc.oneof(
     log,
     fence,
     ttl,
+    protocol,
   }),
+  fc.record({ do: fc.constant('checkpoint' as const), id, bytes: fc.oneof(bytes, fc.constant(0)) }),
+  // one in so many chunks, or whole; over what is there, or is gone
+  fc.record({
+    do: fc.constant('repair' as const),
+    id,
+    bytes,
+    chunks: fc.constantFrom(0, 0, 1, 5, 17, 300),
+    lost: fc.boolean(),
+    ttl: fc.constantFrom('none', 60_000, 1),
+    protocol,
+  }),
+  fc.record({ do: fc.constant('quarantine' as const), id, why: fc.constantFrom(1, 64, 65, 300) }),
+  fc.record({ do: fc.constant('drop' as const), id }),
   fc.record({ do: fc.constant('delete' as const), id }),
   fc.record({ do: fc.constant('touch' as const), id, ttl: fc.constantFrom('none', 60_000, 1) }),
   fc.record({ do: fc.constant('expire' as const), limit: fc.constantFrom(1, 100) }),
@@ -57,7 +74,10 @@ describe('the accounts of the Lua scripts', function () {
         const [v, crc] = await lua.redis.hmget(lua.of(todo.id).context, 'v', 'crc');
         const patch = todo.patch && v && crc ? { patch: { text: '[1]', baseVersion: Number(v), baseCrc: crc } } : {};
         const ttl = todo.ttl as number | 'keep' | 'none';
-        return lua.commit(todo.id, 'x'.repeat(todo.bytes), { ...todo.log, ...patch, ttl, fence: todo.fence });
+        return lua.commit(todo.id, 'x'.repeat(todo.bytes), {
+          ...{ ...todo.log, ...patch, ttl },
+          ...{ fence: todo.fence, protocol: todo.protocol },
+        });
       }
       case 'chunks': {
         const { document, options } = sent(cut('x'.repeat(todo.bytes), Math.max(todo.size, Math.ceil(todo.bytes / 500))));
@@ -66,10 +86,27 @@ describe('the accounts of the Lua scripts', function () {
           ...todo.log,
           ttl: todo.ttl as number | 'keep' | 'none',
           fence: todo.fence,
+          protocol: todo.protocol,
         });
       }
       case 'edit':
         return edit(lua, todo);
+      case 'checkpoint':
+        return checkpoint(lua, todo.id, 'z'.repeat(todo.bytes), { sealed: 0 });
+      case 'repair':
+        return mend(lua, todo);
+      case 'quarantine': {
+        const { v, q } = await lua.redis.hgetall(lua.of(todo.id).context);
+        if (v !== undefined && q === undefined) await lua.redis.hset(lua.of(todo.id).context, 'crc', 'damaged');
+        const reply = await quarantine(lua, todo.id, 'put', {
+          version: await lastVersion(lua, todo.id),
+          why: 'w'.repeat(todo.why),
+        });
+        expect(reply[0]).to.be.oneOf(['QUARANTINED', 'CHANGED']);
+        return reply;
+      }
+      case 'drop':
+        return quarantine(lua, todo.id, 'drop');
       case 'delete':
         return lua.delete(todo.id);
       case 'touch':
@@ -78,13 +115,39 @@ describe('the accounts of the Lua scripts', function () {
         return lua.expire(todo.limit);
       case 'refused':
         return lua.commit(todo.id, '1', { ifVersion: 9999 });
-      case 'read':
-        return lua.redis.hmget(lua.of(todo.id).context, ...READ_FIELDS, ...Array.from({ length: 600 }, (_, n) => `d${n}`));
+      case 'read': {
+        const { newest, older, moved } = copyKeys(lua, todo.id);
+        for (const key of [lua.of(todo.id).context, newest, older, moved])
+          await lua.redis.hmget(key, ...READ_FIELDS, ...Array.from({ length: 600 }, (_, n) => `d${n}`));
+        return [];
+      }
     }
+  }
+
+  const lastVersion = async (lua: LuaNamespace, name: string): Promise<number> =>
+    Math.max(1, Number((await lua.log(name)).at(-1)?.entry.split('-')[0] ?? 1));
+
+  /** Puts a document in the place of a damaged one, or of one that was lost. */
+  async function mend(lua: LuaNamespace, todo: Extract<Step, { do: 'repair' }>): Promise<Reply> {
+    const { context } = lua.of(todo.id);
+    if (todo.lost) await lua.redis.del(context);
+    else if ((await lua.redis.exists(context)) === 1) await lua.redis.hset(context, 'crc', 'damaged');
+    const text = Buffer.alloc(todo.bytes, 'r');
+    const document = todo.chunks === 0 ? text : cut(text, Math.ceil(todo.bytes / Math.min(todo.chunks, todo.bytes)));
+    const exp = todo.ttl === 'none' ? null : (await lua.now()) + Number(todo.ttl);
+    const reply = await repair(lua, todo.id, document, {
+      version: await lastVersion(lua, todo.id),
+      exp,
+      protocol: todo.protocol,
+    });
+    expect(reply[0]).to.equal('REPAIRED');
+    expect((await stored(lua, todo.id)).document.equals(text)).to.equal(true);
+    return reply;
   }
 
   /** Changes a live context by a plan, to the other form of storage where that is asked for. */
   async function edit(lua: LuaNamespace, todo: Extract<Step, { do: 'edit' }>): Promise<Reply> {
+    if (await lua.redis.hexists(lua.of(todo.id).context, 'q')) return [];
     const before = await verified(lua, todo.id);
     if (before === null) return [];
     const { length } = before.document;
@@ -97,12 +160,13 @@ describe('the accounts of the Lua scripts', function () {
       Math.max(todo.size, Math.ceil(length / 500)),
       form,
     );
-    const { ttl, fence } = todo;
+    const { ttl, fence, protocol } = todo;
     const reply = await lua.commit(todo.id, plan.document, {
       ...plan.options,
       ...todo.log,
       ttl: ttl as number | 'keep' | 'none',
       fence,
+      protocol,
     });
     expect(reply[0]).to.be.oneOf(['COMMITTED', 'FENCED', 'BASE_MISMATCH']);
     if (reply[0] === 'COMMITTED') expect((await stored(lua, todo.id)).document.equals(plan.document)).to.equal(true);
@@ -120,18 +184,23 @@ describe('the accounts of the Lua scripts', function () {
 
   async function check(lua: LuaNamespace, after: string): Promise<void> {
     const { size, use, exp } = lua.shard;
-    const [sizes, uses, expiries, { bytes: accounted = 0, contexts = 0 }] = await Promise.all([
-      lua.scores(size),
-      lua.ids(use),
-      lua.ids(exp),
-      lua.accounts(),
-    ]);
+    const [
+      sizes,
+      uses,
+      expiries,
+      { bytes: accounted = 0, contexts = 0, checkpoints = 0, quarantine: aside = 0, quarantined = 0 },
+    ] = await Promise.all([lua.scores(size), lua.ids(use), lua.ids(exp), lua.accounts()]);
     const scored = new Map(Object.entries(sizes));
     const there: string[] = [];
     const expiring: string[] = [];
+    const kept: string[] = [];
+    const put: string[] = [];
     for (const name of IDS) {
       const { context, log: entries } = lua.of(name);
-      const copies = ['k', 'j'].map((kind) => context.replace('}:c:', `}:${kind}:`));
+      const { newest, older, moved } = copyKeys(lua, name);
+      const copies = [newest, older];
+      kept.push(...copies);
+      put.push(moved);
       const [exists, field] = await Promise.all([lua.redis.exists(context), lua.redis.hget(context, 'exp')]);
       if (exists === 0) {
         expect(await lua.redis.exists(...copies), `copies of ${name} after ${after}`).to.equal(0);
@@ -144,13 +213,16 @@ describe('the accounts of the Lua scripts', function () {
     expect([...scored.keys()].sort(), `index of sizes after ${after}`).to.deep.equal(there);
     expect(uses.sort(), `index of uses after ${after}`).to.deep.equal(there);
     expect(expiries.sort(), `index of expiries after ${after}`).to.deep.equal(expiring);
+    expect(checkpoints, `checkpoints after ${after}`).to.equal(await lua.memory(...kept));
+    expect(aside, `quarantine after ${after}`).to.equal(await lua.memory(...put));
+    expect(quarantined, `quarantined after ${after}`).to.equal(await lua.redis.exists(...put));
     expect(contexts, `contexts after ${after}`).to.equal(there.length);
     expect(accounted, `bytes after ${after}`).to.equal([...scored.values()].reduce((sum, each) => sum + each, 0));
   }
 
   it('equal the sizes in the index and the real memory of all contexts and their logs, after any sequence', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), async (steps) => {
+      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 30 }), async (steps) => {
         const lua = await LuaNamespace.open();
         try {
           for (const [index, todo] of steps.entries()) {
@@ -162,7 +234,7 @@ describe('the accounts of the Lua scripts', function () {
           lua.close();
         }
       }),
-      { numRuns: 60 },
+      { numRuns: 120 },
     );
   });
 
@@ -182,6 +254,11 @@ describe('the accounts of the Lua scripts', function () {
           ['an expiry by commit', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { ttl: 60_000 })],
           ['no expiry by commit', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { ttl: 'none' })],
           ['a fence', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { fence: 5 })],
+          ['chunks without a seal', () => lua.commit('a', planned.document, { ...planned.options, ttl: 'none', protocol: 1 })],
+          ['their first seal', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), {})],
+          ['no seal', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), { protocol: 1 })],
+          ['a seal', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), {})],
+          ['a checkpoint', () => checkpoint(lua, 'a', text(n))],
           ['a whole document', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'whole'), {})],
           ['chunks again', async () => again(lua, edited(await stored(lua, 'a'), one, 70, 'chunked'), {})],
         ];
@@ -210,6 +287,16 @@ describe('the accounts of the Lua scripts', function () {
         ['no expiry', () => lua.touch('a', 'none')],
         ['a fencing token', () => lua.commit('a', 'z'.repeat(100), { fence: 5, ttl: 60_000 })],
         ['a cut log', () => lua.commit('a', 'z'.repeat(4000), { logBytes: 5000 })],
+        ['a checkpoint', () => checkpoint(lua, 'a', 'z'.repeat(300))],
+        ['another version', () => lua.commit('a', 'z'.repeat(200))],
+        ['another checkpoint', () => checkpoint(lua, 'a', 'z'.repeat(100))],
+        ['a repair', () => repair(lua, 'a', 'z'.repeat(200), { version: 7 })],
+        ['a repair in chunks', () => repair(lua, 'a', cut('z'.repeat(2000), 20), { version: 7 })],
+        ['quarantine', () => quarantine(lua, 'a', 'put', { version: 7, why: 'w'.repeat(100) })],
+        ['a write over it', () => lua.commit('a', 'z'.repeat(200))],
+        ['quarantine again', () => quarantine(lua, 'a', 'put', { version: 8, why: 'w' })],
+        ['letting go of it', () => quarantine(lua, 'a', 'drop')],
+        ['a repair of what is in quarantine', () => repair(lua, 'a', 'z'.repeat(200), { version: 8 })],
         ['a delete', () => lua.delete('a')],
         ['a new beginning', () => lua.commit('a', 'x'.repeat(500), { ttl: 60_000, fence: 6 })],
       ];

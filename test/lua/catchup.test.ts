@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { crc32Hex } from '../../src/core/checksum.js';
-import { type CommitOptions, LuaNamespace, type Reply } from '../helpers/lua.js';
+import { answerCheck, guardOf } from '../../src/core/seal.js';
+import { type CommitOptions, LuaNamespace, operation, type Reply } from '../helpers/lua.js';
 import { cut, edited, sent, stored } from '../helpers/plans.js';
 import { patchFrom } from './commitFrame.js';
 
@@ -23,19 +24,27 @@ describe('lua/catchup.lua', () => {
     const { context, log } = lua.of(id);
     let reply: Awaited<ReturnType<typeof lua.runRaw>> = null;
     const before = await lua.now();
+    const salt = operation();
+    const [keys, args] = [
+      [context, log],
+      [after, most, how],
+    ];
     await lua.refused(async () => {
-      reply = await lua.runRaw('catchup', [context, log], [after, most, how]);
+      reply = await lua.runRaw('catchup', keys, [...args, guardOf(salt, [...keys, ...args])]);
       return [];
     });
-    const [status, now, v, crc, exp, ...entries] = reply as unknown as [
+    const [status, now, v, crc, exp, check, ...entries] = reply as unknown as [
       Buffer,
       number,
+      Buffer,
       Buffer,
       Buffer,
       Buffer,
       ...[Buffer, Buffer[]][],
     ];
     expect(now).to.be.within(before, await lua.now());
+    // entries have checksums of their own
+    expect(String(check)).to.equal(answerCheck(salt, [String(status), now, String(v), String(crc), String(exp)]));
     return {
       facts: [status, v, crc, exp].map(String),
       now,

@@ -49,8 +49,8 @@ describe('the clock of the Lua scripts', () => {
     });
 
     it('to expire', async () => {
-      expect(await lua.when(exp - 1, () => lua.expire())).to.deep.equal(['EXPIRED', 0, exp]);
-      expect(await lua.when(exp, () => lua.expire())).to.deep.equal(['EXPIRED', 0, 0, 'a', 1]);
+      expect(await lua.when(exp - 1, () => lua.expire())).to.deep.equal(['EXPIRED', 0, exp, 0]);
+      expect(await lua.when(exp, () => lua.expire())).to.deep.equal(['EXPIRED', 0, 0, 0, 'a', 1]);
     });
   });
 

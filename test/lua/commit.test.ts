@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
+import { sealFor, sumFor } from '../helpers/integrity.js';
 import { GRACE_MS, LuaNamespace, operation, TOMBSTONE_MS } from '../helpers/lua.js';
 import { ABSENT, frameOf, headerOf, messagesOf, patchFrom } from './commitFrame.js';
 
@@ -20,15 +21,15 @@ describe('lua/commit.lua', () => {
 
       const used = await lua.memory(context, log);
       const at = Number(reply[2]);
-      expect(reply).to.deep.equal(['COMMITTED', 1, at, 'full', document.length, 0, used]);
+      expect(reply).to.deep.equal(['COMMITTED', 1, at, 'full', document.length, 0, used, 0]);
       expect(at).to.be.within(before, after);
 
       const sums = { crc: crc32Hex(document), sha: sha1Hex(document), len: String(document.length) };
       const common = { ...sums, at: String(at), by: 'instance-1', op: 'op-1' };
-      expect(await lua.redis.hgetall(context)).to.deep.equal({ ...common, data: document, v: '1', kf: '1' });
-      expect(await lua.log('user-42')).to.deep.equal([
-        { ...common, entry: '1-0', kind: 'full', frame: document, base: '-', exp: '-' },
-      ]);
+      const seal = sealFor('user-42', { ...common, v: '1' });
+      expect(await lua.redis.hgetall(context)).to.deep.equal({ ...common, data: document, v: '1', kf: '1', seal });
+      const entry = { ...common, entry: '1-0', kind: 'full', frame: document, base: '-', exp: '-' };
+      expect(await lua.log('user-42')).to.deep.equal([{ ...entry, sum: sumFor('user-42', entry) }]);
       expect(await lua.scores(use)).to.deep.equal({ 'user-42': at });
       expect(await lua.scores(size)).to.deep.equal({ 'user-42': used });
       expect(await lua.redis.exists(exp)).to.equal(0);
@@ -199,7 +200,7 @@ describe('lua/commit.lua', () => {
       ]);
       expect(log[2]).to.deep.include({ frame: '', crc: '-', sha: '-', len: '0', op: '-', by: 'later', at, exp: '-' });
       // nothing of the old one is left: neither its fence nor its expiry
-      expect(Object.keys(await lua.fields('a')).sort()).to.deep.equal(['at', 'by', 'crc', 'kf', 'len', 'op', 'sha', 'v']);
+      expect(Object.keys(await lua.fields('a')).sort()).to.deep.equal(['at', 'by', 'crc', 'kf', 'len', 'op', 'seal', 'sha', 'v']);
       expect(await lua.redis.zcard(lua.shard.exp)).to.equal(0);
       expect(await lua.nativeExpiry(lua.of('a').log)).to.equal(-1);
       expect(await lua.nativeExpiry(lua.of('a').context)).to.equal(-1);
@@ -279,7 +280,7 @@ describe('lua/commit.lua', () => {
     });
 
     it('goes on from the log over an expired context too', async () => {
-      await lua.redis.hset(lua.of('a').context, 'exp', (await lua.now()) - 5);
+      await lua.makeExpired('a');
       expect((await lua.commit('a', '"four"')).slice(0, 2)).to.deep.equal(['COMMITTED', 4]);
     });
   });

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { crc32Hex } from '../../src/core/checksum.js';
+import { sumFor } from '../helpers/integrity.js';
 import { LuaNamespace, TOMBSTONE_MS } from '../helpers/lua.js';
 import { headerOf } from './commitFrame.js';
 
@@ -28,7 +29,7 @@ describe('lua/delete.lua', () => {
       expect(await lua.redis.exists(context)).to.equal(0);
       const entries = await lua.log('a');
       expect(entries.map(({ entry, kind }) => `${entry} ${kind}`)).to.deep.equal(['1-0 full', '2-0 full', '3-0 deleted']);
-      expect(entries[2]).to.deep.equal({
+      const tombstone = {
         entry: '3-0',
         kind: 'deleted',
         frame: '',
@@ -40,7 +41,8 @@ describe('lua/delete.lua', () => {
         by: 'deleter',
         at: String(at),
         exp: '-',
-      });
+      };
+      expect(entries[2]).to.deep.equal({ ...tombstone, sum: sumFor('a', tombstone) });
       expect(await lua.nativeExpiry(log)).to.be.within(at + TOMBSTONE_MS, at + TOMBSTONE_MS + 5);
       for (const index of [exp, use, size]) expect(await lua.ids(index), index).to.deep.equal(['kept']);
       expect(await lua.accounts()).to.deep.include({ bytes, contexts: 1 });
@@ -71,7 +73,7 @@ describe('lua/delete.lua', () => {
       const reply = await lua.delete('a', { op: 'op' });
       expect(reply.slice(0, 2)).to.deep.equal(['DELETED', 3]);
       expect((await lua.log('a')).at(-1)?.entry).to.equal('3-0');
-      const words = `lc2 deleted - 0 3 - 0 1 ${crc32Hex('"one"')} ${reply[2]} - op tester `;
+      const words = `lc2 deleted - 0 3 - 0 2 ${crc32Hex('"one"')} ${reply[2]} - op tester `;
       expect((await lua.published())[0]?.text).to.equal(headerOf(words));
     });
 

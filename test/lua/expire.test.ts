@@ -28,7 +28,7 @@ describe('lua/expire.lua', () => {
     const before = await lua.now();
     const reply = await lua.expire();
     const after = await lua.now();
-    expect(reply).to.deep.equal(['EXPIRED', 0, later, 'a', 2, 'b', 1]);
+    expect(reply).to.deep.equal(['EXPIRED', 0, later, 0, 'a', 2, 'b', 1]);
 
     for (const [id, version, entries] of [
       ['a', 2, ['1-0 full', '2-0 full', '2-1 expired']],
@@ -56,7 +56,7 @@ describe('lua/expire.lua', () => {
   it('takes one out from the very millisecond of its expiry', async () => {
     const reply = await lua.commit('a', '1', { ttl: 2 });
     await lua.passed(Number(reply[5]) - 1);
-    expect(await lua.expire()).to.deep.equal(['EXPIRED', 0, 0, 'a', 1]);
+    expect(await lua.expire()).to.deep.equal(['EXPIRED', 0, 0, 0, 'a', 1]);
   });
 
   it('takes out so many at once, the earliest first, and says that there are more', async () => {
@@ -66,22 +66,23 @@ describe('lua/expire.lua', () => {
     const found: unknown[] = [];
     const mores: unknown[] = [];
     for (let round = 0; round < 3; round += 1) {
-      const [, more, , ...expired] = await lua.expire(2);
+      const [, more, , damaged, ...expired] = await lua.expire(2);
       mores.push(more);
+      expect(damaged).to.equal(0);
       found.push(...expired.filter((_, index) => index % 2 === 0));
     }
     expect(found).to.deep.equal(ids);
     expect(mores).to.deep.equal([1, 1, 0]);
     expect(await lua.accounts()).to.deep.include({ bytes: 0, contexts: 0 });
-    expect(await lua.refused(() => lua.expire(2))).to.deep.equal(['EXPIRED', 0, 0]);
+    expect(await lua.refused(() => lua.expire(2))).to.deep.equal(['EXPIRED', 0, 0, 0]);
   });
 
   it('does nothing where nothing has expired, and says what will be next', async () => {
-    expect(await lua.refused(() => lua.expire())).to.deep.equal(['EXPIRED', 0, 0]);
+    expect(await lua.refused(() => lua.expire())).to.deep.equal(['EXPIRED', 0, 0, 0]);
     await lua.commit('never', '1');
     await lua.commit('b', '1', { ttl: 90_000 });
     const [, , , , , next] = await lua.commit('a', '1', { ttl: 60_000 });
-    expect(await lua.refused(() => lua.expire())).to.deep.equal(['EXPIRED', 0, next]);
+    expect(await lua.refused(() => lua.expire())).to.deep.equal(['EXPIRED', 0, next, 0]);
   });
 
   describe('an index that is behind the context', () => {
@@ -94,7 +95,7 @@ describe('lua/expire.lua', () => {
         const before = { ...(await lua.snapshot()) };
         await lua.redis.zadd(lua.shard.exp, (await lua.now()) - 5, 'a');
         await lua.published();
-        expect(await lua.expire()).to.deep.equal(['EXPIRED', 0, exp]);
+        expect(await lua.expire()).to.deep.equal(['EXPIRED', 0, exp, 0]);
         expect(await lua.snapshot()).to.deep.equal(before);
         expect(await lua.published()).to.deep.equal([]);
       });
@@ -107,7 +108,7 @@ describe('lua/expire.lua', () => {
       await lua.makeExpired('c', 5);
       const [, more] = await lua.expire(2);
       expect(more).to.equal(1);
-      expect((await lua.expire(2)).slice(3)).to.deep.equal(['c', 1]);
+      expect((await lua.expire(2)).slice(3)).to.deep.equal([0, 'c', 1]);
     });
   });
 
@@ -120,7 +121,7 @@ describe('lua/expire.lua', () => {
       const kept = Number(await lua.redis.zscore(lua.shard.size, 'b'));
       await lua.published();
 
-      expect((await lua.expire()).slice(3)).to.deep.equal(['a', 2]);
+      expect((await lua.expire()).slice(3)).to.deep.equal([0, 'a', 2]);
       expect((await lua.log('a')).map(({ entry }) => entry)).to.deep.equal(['1-0', '2-0', '2-1']);
       expect(await allIds()).to.deep.equal([['b'], ['b'], ['b']]);
       expect(await lua.accounts()).to.deep.include({ bytes: kept, contexts: 1 });
@@ -133,7 +134,7 @@ describe('lua/expire.lua', () => {
       await expiring('a');
       await lua.makeExpired('a');
       await lua.redis.del(lua.of('a').context, lua.of('a').log);
-      expect((await lua.expire()).slice(3)).to.deep.equal(['a', 0]);
+      expect((await lua.expire()).slice(3)).to.deep.equal([0, 'a', 0]);
       expect(await allIds()).to.deep.equal([[], [], []]);
       expect(await lua.accounts()).to.deep.include({ bytes: 0, contexts: 0 });
       expect((await lua.commit('a', '1'))[1]).to.equal(1);
@@ -143,7 +144,7 @@ describe('lua/expire.lua', () => {
       const [, , , , , exp] = await lua.commit('a', '1', { ttl: 1, grace: 1 });
       await lua.passed(Number(exp) + 1);
       expect(await lua.redis.exists(lua.of('a').context)).to.equal(0);
-      expect(await lua.expire()).to.deep.equal(['EXPIRED', 0, 0, 'a', 1]);
+      expect(await lua.expire()).to.deep.equal(['EXPIRED', 0, 0, 0, 'a', 1]);
       expect(await lua.accounts()).to.deep.include({ bytes: 0, contexts: 0 });
     });
   });
@@ -152,7 +153,7 @@ describe('lua/expire.lua', () => {
     await expiring('a');
     await lua.makeExpired('a');
     await lua.redis.xadd(lua.of('a').log, '1-1', 'kind', 'expired');
-    expect((await lua.expire()).slice(3)).to.deep.equal(['a', 1]);
+    expect((await lua.expire()).slice(3)).to.deep.equal([0, 'a', 1]);
     expect((await lua.log('a')).map(({ entry }) => entry)).to.deep.equal(['1-0', '1-1']);
     expect(await lua.accounts()).to.deep.include({ bytes: 0, contexts: 0 });
   });
@@ -161,8 +162,8 @@ describe('lua/expire.lua', () => {
     await expiring('a');
     await lua.makeExpired('a');
     await lua.commit('a', '"again"', { ttl: 60_000 });
-    expect((await lua.refused(() => lua.expire())).length).to.equal(3);
+    expect((await lua.refused(() => lua.expire())).slice(3)).to.deep.equal([0]);
     await lua.touch('a', 'none');
-    expect(await lua.refused(() => lua.expire())).to.deep.equal(['EXPIRED', 0, 0]);
+    expect(await lua.refused(() => lua.expire())).to.deep.equal(['EXPIRED', 0, 0, 0]);
   });
 });

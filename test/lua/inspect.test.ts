@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
+import { checkpoint, quarantine, repair, sealFor } from '../helpers/integrity.js';
 import { LuaNamespace } from '../helpers/lua.js';
 import { cut, edited, manifestOf, sent, stored } from '../helpers/plans.js';
 import { RedisServer } from '../helpers/RedisServer.js';
@@ -37,7 +38,8 @@ describe('lua/inspect.lua', () => {
       const { context, log } = lua.of('user-42');
       const lines = await inspect(context);
 
-      const left = Number(/in (\d+) ms/.exec(lines[9] ?? '')?.[1]);
+      const left = Number(/in (\d+) ms/.exec(lines[11] ?? '')?.[1]);
+      const seal = sealFor('user-42', await lua.fields('user-42'));
       expect(left).to.be.within(1, 60_000);
       expect(lines).to.deep.equal([
         'id        user-42',
@@ -48,6 +50,8 @@ describe('lua/inspect.lua', () => {
         `          ${sha1Hex(document)} computed`,
         `crc32     ${crc32Hex(document)} stored`,
         `          ${crc32Hex(document)}`,
+        `seal      ${seal} stored`,
+        `          ${seal} computed`,
         `committed ${at} by instance-1, operation op-2`,
         `expires   ${exp} (in ${left} ms)`,
         `memory    ${await lua.memory(context)} bytes, log ${await lua.memory(log)} bytes`,
@@ -102,10 +106,14 @@ describe('lua/inspect.lua', () => {
     const damages: [string, Record<string, string>, string][] = [
       ['other bytes', { data: '{"balance":900}' }, 'sha1, crc32'],
       ['bytes missing', { data: '{"balance":10}' }, 'length, sha1, crc32'],
-      ['another length', { len: '14' }, 'length'],
-      ['another SHA-1', { sha: sha1Hex('1') }, 'sha1, log'],
-      ['another CRC-32', { crc: crc32Hex('1') }, 'crc32, log'],
-      ['another version', { v: '3' }, 'log'],
+      ['another length', { len: '14' }, 'length, seal'],
+      ['another SHA-1', { sha: sha1Hex('1') }, 'sha1, seal, log'],
+      ['another CRC-32', { crc: crc32Hex('1') }, 'crc32, seal, log'],
+      ['another version', { v: '3' }, 'seal, log'],
+      ['another time of its commit', { at: '1795449849000' }, 'seal'],
+      ['an expiry that it did not have', { exp: '9795449849000' }, 'seal'],
+      ['an expiry that is no time', { exp: 'never' }, 'seal'],
+      ['another seal', { seal: sha1Hex('1') }, 'seal'],
     ];
     for (const [name, fields, wrong] of damages) {
       it(`by ${name}`, async () => {
@@ -113,6 +121,44 @@ describe('lua/inspect.lua', () => {
         expect(await last('a')).to.equal(`CORRUPT: ${wrong}`);
       });
     }
+
+    it('by the bytes, checksums and seal of another', async () => {
+      await lua.commit('b', '1');
+      await lua.commit('b', document);
+      await lua.redis.copy(lua.of('b').context, lua.of('a').context, 'REPLACE');
+      expect(await last('a')).to.equal('CORRUPT: seal');
+    });
+
+    it('by an older version that was put back', async () => {
+      await lua.redis.copy(lua.of('a').context, lua.of('b').context);
+      await lua.commit('a', '{"balance":50}');
+      await lua.redis.rename(lua.of('b').context, lua.of('a').context);
+      expect(await last('a')).to.equal('CORRUPT: log');
+    });
+
+    it('by the loss of its seal, not where there was none', async () => {
+      await lua.redis.hdel(lua.of('a').context, 'seal');
+      const lines = await inspect(lua.of('a').context);
+      expect(lines[8]).to.equal('seal      none stored');
+      expect(lines.at(-1)).to.equal('CORRUPT: no seal');
+      await lua.commit('old', document, { protocol: 1 });
+      expect((await inspect(lua.of('old').context))[8]).to.equal('seal      none stored');
+      expect(await last('old')).to.equal('OK');
+    });
+
+    it('by a last entry of its log that has another checksum', async () => {
+      const fields = await lua.redis.xrange(lua.of('a').log, '2-0', '2-0');
+      const words = fields[0]?.[1] ?? [];
+      await lua.redis.del(lua.of('a').log);
+      await lua.redis.xadd(lua.of('a').log, '2-0', ...words);
+      expect(await last('a')).to.equal('OK');
+      for (const name of ['kind', 'base', 'len', 'at', 'exp', 'op', 'by', 'sum']) {
+        await lua.redis.del(lua.of('a').log);
+        const damaged = words.map((word, at) => (words[at - 1] === name && at % 2 === 1 ? `${word}x` : word));
+        await lua.redis.xadd(lua.of('a').log, '2-0', ...damaged);
+        expect(await last('a'), name).to.equal('CORRUPT: log entry');
+      }
+    });
 
     it('by the loss of its document', async () => {
       await lua.redis.hdel(lua.of('a').context, 'data');
@@ -188,6 +234,30 @@ describe('lua/inspect.lua', () => {
     }
   });
 
+  it('is OK after a checkpoint and after a repair', async () => {
+    await lua.commit('a', '1');
+    await lua.commit('a', '2');
+    await checkpoint(lua, 'a', 'packed');
+    expect(await last('a')).to.equal('OK');
+    await lua.redis.hset(lua.of('a').context, 'data', '3');
+    const { at } = await lua.fields('a');
+    expect((await repair(lua, 'a', '2', { version: 2, at: Number(at) }))[0]).to.equal('REPAIRED');
+    const lines = await inspect(lua.of('a').context);
+    expect(lines.slice(-2)).to.deep.equal([`          last 2-1 repaired, crc ${crc32Hex('2')}`, 'OK']);
+  });
+
+  it('says of one in quarantine why it is there, and where its bytes are', async () => {
+    await lua.commit('a', '1');
+    await quarantine(lua, 'a', 'put', { why: 'document sha: expected 1, found 2', by: 'mover' });
+    const { at } = await lua.fields('a');
+    expect(await inspect(lua.of('a').context)).to.deep.equal([
+      'id        a',
+      'version   1',
+      `moved     ${at} by mover, to ${lua.keys.quarantineOf('a')}`,
+      'QUARANTINED: document sha: expected 1, found 2',
+    ]);
+  });
+
   describe('what is not there', () => {
     it('was never there', async () => {
       expect(await inspect(lua.of('a').context)).to.deep.equal(['absent']);
@@ -211,7 +281,7 @@ describe('lua/inspect.lua', () => {
     await lua.commit('a', '1', { ttl: 60_000 });
     const exp = await lua.makeExpired('a', 5000);
     const lines = await inspect(lua.of('a').context);
-    expect(lines[9]).to.match(new RegExp(`^expires   ${exp} \\(in -\\d+ ms\\)$`));
+    expect(lines[11]).to.match(new RegExp(`^expires   ${exp} \\(in -\\d+ ms\\)$`));
     expect(lines.slice(-2)).to.deep.equal(['expired: absent to every reader', 'OK']);
   });
 

@@ -54,7 +54,7 @@ describe('the scripts on a server over its maxmemory', () => {
 
   it('expire works', async () => {
     await room(() => lua.makeExpired('a'));
-    expect((await lua.expire()).slice(3)).to.deep.equal(['a', 1]);
+    expect((await lua.expire()).slice(3)).to.deep.equal([0, 'a', 1]);
     expect((await lua.log('a')).at(-1)).to.deep.include({ entry: '1-1', kind: 'expired' });
     expect(await lua.accounts()).to.deep.include({ contexts: 1 });
   });

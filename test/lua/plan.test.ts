@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
+import { sealFor, sumFor } from '../helpers/integrity.js';
 import { GRACE_MS, LuaNamespace, type Reply, TOMBSTONE_MS } from '../helpers/lua.js';
 import {
   byHand,
@@ -71,12 +72,14 @@ describe('a plan in lua/commit.lua', () => {
       const reply = await lua.commit('a', document, { op: 'op-1', plan, claims: { sha: sha1Hex(list) } });
       expect(reply.slice(0, 6)).to.deep.equal(['COMMITTED', 1, reply[2], 'full', 26, 0]);
       const common = { crc: crc32Hex(document), sha: sha1Hex(list), len: '26', op: 'op-1', by: 'tester', at: String(reply[2]) };
+      const seal = sealFor('a', { ...common, v: '1' });
       expect(await lua.redis.hgetall(lua.of('a').context)).to.deep.equal({
-        ...{ ...common, v: '1', kf: '0', chunks: list },
+        ...{ ...common, v: '1', kf: '0', chunks: list, seal },
         ...{ d0: '{"a":"first', d1: ' second', d2: ' third"}' },
       });
       // the log keeps no whole document in chunks: copies stand beside it
-      expect(await lua.log('a')).to.deep.equal([{ ...common, entry: '1-0', kind: 'full', frame: '', base: '-', exp: '-' }]);
+      const entry = { ...common, entry: '1-0', kind: 'full', frame: '', base: '-', exp: '-' };
+      expect(await lua.log('a')).to.deep.equal([{ ...entry, sum: sumFor('a', entry) }]);
       const { channel, context, log, use, size, mem } = lua.of('a');
       expect(await lua.published()).to.deep.equal([
         { channel, text: frameOf('full', 1, document, { at: reply[2], op: 'op-1', parts: 3, payload: '' }) },

@@ -116,8 +116,12 @@ describe('refusals of a plan in lua/commit.lua', () => {
         expect(await refused(next()), JSON.stringify(bad)).to.deep.equal(mismatch('chunks'));
       }
       await lua.redis.hset(context, { chunks: list, len: 13 });
+      // its seal says so first; under one that fits, the list does
+      expect(await refused(next())).to.deep.equal(['DAMAGED']);
+      await lua.seal('a');
       expect(await refused(next())).to.deep.equal(mismatch('len'));
       await lua.redis.hset(context, 'len', 12);
+      await lua.seal('a');
       await works(next());
     });
 

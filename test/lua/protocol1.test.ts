@@ -77,7 +77,7 @@ describe('the scripts in a namespace of protocol 1', () => {
     await lua.touch('a', 60_000, OLD);
     await lua.makeExpired('a');
     await texts();
-    const [, , , id, version] = await lua.run('expire', [index, use, size, mem], [tag, 9, '1000 PUBLISH sweeper 1']);
+    const [, , , , id, version] = await lua.run('expire', [index, use, size, mem], [tag, 9, '1000 PUBLISH sweeper 1 0']);
     expect([id, version]).to.deep.equal(['a', 4]);
     const swept = (await lua.log('a')).at(-1)?.at;
     expect(await texts()).to.deep.equal([`lc1 expired 4 - - 0 4 ${crc32Hex('"two"')} ${swept} - - sweeper\n`]);

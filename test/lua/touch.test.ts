@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { crc32Hex } from '../../src/core/checksum.js';
+import { sealFor } from '../helpers/integrity.js';
 import { GRACE_MS, LuaNamespace, type Reply, TOMBSTONE_MS } from '../helpers/lua.js';
 import { headerOf } from './commitFrame.js';
 
@@ -20,13 +21,14 @@ describe('lua/touch.lua', () => {
   /** Touches, and checks that nothing but the expiry and the last use has changed. */
   async function touched(ttl: number | 'none'): Promise<Reply> {
     await lua.published();
-    const [{ exp: _, ...fields }, log] = await Promise.all([lua.fields('a'), lua.log('a')]);
+    const [{ exp: _, seal: __, ...fields }, log] = await Promise.all([lua.fields('a'), lua.log('a')]);
     const before = await lua.now();
     const reply = await lua.touch('a', ttl, { op: 'op-t', by: 'toucher' });
     const after = await lua.now();
 
-    const { exp: __, ...now } = await lua.fields('a');
+    const { exp, seal, ...now } = await lua.fields('a');
     expect(now).to.deep.equal(fields);
+    expect(seal).to.equal(sealFor('a', exp === undefined ? now : { ...now, exp }));
     expect(String(await lua.document('a'))).to.equal('"document"');
     expect(await lua.log('a')).to.deep.equal(log);
     expect(Number(await lua.redis.zscore(lua.shard.use, 'a'))).to.be.within(before, after);
@@ -40,13 +42,13 @@ describe('lua/touch.lua', () => {
     expect(more).to.deep.equal([]);
     const at = Number(frame?.text.split(' ')[9]);
     expect(at).to.be.within(before, after);
-    const exp = ttl === 'none' ? '-' : at + ttl;
+    const until = ttl === 'none' ? '-' : at + ttl;
     const crc = crc32Hex('"document"');
     expect(frame).to.deep.equal({
       channel: lua.of('a').channel,
-      text: headerOf(`lc2 touch - 0 2 ${crc} 0 2 ${crc} ${at} ${exp} op-t toucher `),
+      text: headerOf(`lc2 touch - 0 2 ${crc} 0 2 ${crc} ${at} ${until} op-t toucher `),
     });
-    expect(reply).to.deep.equal(['TOUCHED', 2, ttl === 'none' ? 0 : exp]);
+    expect(reply).to.deep.equal(['TOUCHED', 2, ttl === 'none' ? 0 : until]);
     return reply;
   }
 
