@@ -86,8 +86,8 @@ const ASK_AGAIN_MS = 20;
 /** The log holds a whole document at least every so many versions, so that what it keeps can be replayed. */
 const KEYFRAME_EVERY = 64;
 /** Redis itself removes an expired context this long after its time, if nobody has: a net behind the sweep, ms. */
-const GRACE_MS = 60_000;
-const PUBLISH = 'PUBLISH';
+export const GRACE_MS = 60_000;
+export const PUBLISH = 'PUBLISH';
 /** How often a context is read again that is not found although it is there. */
 const MOST_DENIALS = 3;
 /** Contexts that are remembered to be stored in chunks, so that reading one again takes one round trip. */

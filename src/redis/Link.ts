@@ -120,7 +120,7 @@ export class Link {
 const isParserError = (error: Error): boolean => error.message.endsWith('Please report this.');
 
 /** What asks Sentinels where the master is makes clients of its own, one for each question; their streams can be damaged as well. */
-function guardSentinels(client: Redis): void {
+export function guardSentinels(client: Redis): void {
   const { connector } = client as unknown as { connector: { connectToSentinel?: (...args: unknown[]) => Redis } };
   const make = connector.connectToSentinel;
   if (make === undefined) return;
@@ -137,6 +137,6 @@ function guardSentinels(client: Redis): void {
   };
 }
 
-function destroyStream(client: Redis): void {
+export function destroyStream(client: Redis): void {
   (client as unknown as { stream?: { destroy(): void } }).stream?.destroy();
 }

@@ -67,7 +67,7 @@ function clientOptions(options: ConnectionOptions, name: ConnectionName): Client
 }
 
 /** The options of a client that another copy or version of ioredis made, or undefined where it is no client. */
-function optionsOf(target: object): ClientOptions | undefined {
+export function optionsOf(target: object): ClientOptions | undefined {
   const { duplicate, options } = target as { duplicate?: unknown; options?: unknown };
   return typeof duplicate === 'function' && typeof options === 'object' && options !== null
     ? (options as ClientOptions)

@@ -27,9 +27,9 @@ export interface StreamGuard {
 
 /**
  * Guards the stream that the client has now; to be called when it says `connect`, before anything has come. `damaged` must see to it that
- * the stream is destroyed: nothing after the damage is passed on.
+ * the stream is destroyed: nothing after the damage is passed on. `foreign`: scripts run on it that are not ours.
  */
-export function guardStream(client: Redis, damaged: (what: string) => void): StreamGuard {
+export function guardStream(client: Redis, damaged: (what: string) => void, foreign = false): StreamGuard {
   const inside = client as unknown as Inside;
   const { stream } = inside;
   const guard = { replies: 0 };
@@ -37,7 +37,7 @@ export function guardStream(client: Redis, damaged: (what: string) => void): Str
   if (stream === undefined || parsers.length === 0)
     throw new Error('ioredis reads its stream in another way than this was made for');
   const scanner = new ReplyScanner();
-  const rules = new ReplyRules();
+  const rules = new ReplyRules(foreign);
   let carry: Buffer | null = null;
   let over = false;
 

@@ -34,6 +34,7 @@ import { historyOf, patchesOf, verifyContext } from './inspection.js';
 import { integrityHooks } from './integrityEvents.js';
 import { listContexts } from './listing.js';
 import { makeLogger } from './logging.js';
+import { Maintenance } from './Maintenance.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
 import { ABSENT, type PredictiveTtl, predictiveTtl } from './PredictiveTtl.js';
 import { listQuarantined, restoreContext } from './quarantine.js';
@@ -61,6 +62,7 @@ import type {
   WriteOptions,
   WriteResult,
 } from './types.js';
+import { InlineWorkers } from './workersHook.js';
 
 /** Most ids in one `getMany`. */
 const MANY = 1_000;
@@ -81,6 +83,9 @@ export interface ContextKeyNames {
 export class ContextStore {
   readonly namespace: string;
   readonly instanceId: string;
+  /** What background work asks of the store; see docs/QUEUES.md. */
+  readonly maintenance: Maintenance;
+  readonly #workers = new InlineWorkers();
   readonly #options: ResolvedOptions;
   readonly #connection: RedisConnection;
   readonly #commands: ContextCommands;
@@ -121,6 +126,8 @@ export class ContextStore {
       told.set(key, true);
       emitter.emit('context:expired', { id, version, at });
     };
+    const swept = ({ id, version }: { readonly id: string; readonly version: number }): void =>
+      expired({ id, version, at: Math.ceil(connection.clock.latest(performance.now())) });
     this.#reader = new ContextReader(this.#commands, this.#integrity.copies, corrupt, (id, where, deadline) =>
       this.#integrity.heal(id, where, deadline),
     );
@@ -147,10 +154,22 @@ export class ContextStore {
     this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter, logger, this.#integrity);
     this.#heartbeat = new Heartbeat(
       { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
-      { everyMs: options.heartbeatMs, timeoutMs: options.timeoutMs },
-      (swept) => expired({ ...swept, at: Math.ceil(connection.clock.latest(performance.now())) }),
+      {
+        everyMs: options.heartbeatMs,
+        timeoutMs: options.timeoutMs,
+        sweeps: () => options.workers === 'off' || (options.workers === 'inline' && !this.#workers.up),
+      },
+      swept,
       (id, deadline) => this.#integrity.repair(id, 'sweep', deadline),
     );
+    this.maintenance = new Maintenance({
+      commands: this.#commands,
+      redis: options.redis,
+      timeoutMs: options.timeoutMs,
+      queues: options.queues,
+      repair: (id, { signal }) => this.repair(id, signal === undefined ? {} : { signal }),
+      expired: swept,
+    });
     this.#ttl = options.predict === null ? null : predictiveTtl(options.predict, this.#commands, this.#replicas, options, logger);
   }
 
@@ -195,6 +214,7 @@ export class ContextStore {
       const store = new ContextStore(options, connection, emitter, logger, opened);
       await store.#integrity.open(store.#subscriptions, (id) => store.#replicas.lastKnown(id));
       store.#heartbeat.start();
+      if (options.workers === 'inline') store.#workers.begin(store.maintenance, logger);
       return store;
     } catch (error) {
       await connection.close();
@@ -483,10 +503,11 @@ export class ContextStore {
     return this.#emitter.on(name, listener);
   }
 
-  /** Ends watchers, heartbeat and connections. Calls after it fail with `CLOSED`; calling it again waits for the same end. */
+  /** Ends background work, watchers, heartbeat and connections. Calls after it fail with `CLOSED`; calling it again waits for the same end. */
   close(): Promise<void> {
     this.#closing ??= (async () => {
       this.#heartbeat.stop();
+      await this.#workers.close();
       const predicted = this.#ttl?.close();
       await this.#integrity.close();
       this.#replicas.close();

@@ -6,6 +6,7 @@ import { ContextError } from '../core/errors.js';
 import { checkNamespace, MAX_ID_BYTES } from '../core/names.js';
 import { parseDuration, parseSize } from '../core/units.js';
 import { checkTarget, type RedisTarget } from '../redis/RedisConnection.js';
+import type { QueueSettings } from './Maintenance.js';
 import type { PredictOptions } from './PredictiveTtl.js';
 import type { Duration, Logger, Size } from './types.js';
 
@@ -76,6 +77,22 @@ export interface StoreOptions {
     /** Longest id, bytes of UTF-8, 1 to 512. @defaultValue 512 */
     readonly idBytes?: number;
   };
+  /**
+   * Who does the background work of the namespace (sweeping, scrubbing, reconciling; docs/QUEUES.md). `inline`: this process takes part.
+   * `external`: `lukhas-context worker` does. `off`: no queues; expired contexts are swept by the heartbeat. @defaultValue 'inline'
+   */
+  readonly workers?: 'inline' | 'external' | 'off';
+  /** The schedules, one for all instances: those of the instance that started last count. */
+  readonly queues?: {
+    /** How long one sweep lasts, and how soon another instance goes on after one was killed. @defaultValue '1s' */
+    readonly sweepEvery?: Duration;
+    /** @defaultValue '24h' */
+    readonly scrubEvery?: Duration;
+    /** Bytes a second that a scrub verifies at most. @defaultValue '8mb' */
+    readonly scrubRate?: Size;
+    /** @defaultValue '5m' */
+    readonly reconcileEvery?: Duration;
+  };
   /** What to do about a maxmemory-policy other than noeviction. @defaultValue 'refuse' */
   readonly evictionPolicy?: 'refuse' | 'warn';
   /** @defaultValue a pino logger at level `warn`, on stderr; false: none */
@@ -102,6 +119,8 @@ export interface ResolvedOptions {
   readonly contextBytes: number;
   readonly depth: number;
   readonly idBytes: number;
+  readonly workers: 'inline' | 'external' | 'off';
+  readonly queues: QueueSettings;
   readonly evictionPolicy: 'refuse' | 'warn';
   readonly logger: Logger | false | undefined;
 }
@@ -159,6 +178,15 @@ const schema = z.strictObject({
       idBytes: count(1, MAX_ID_BYTES).default(MAX_ID_BYTES),
     })
     .prefault({}),
+  workers: z.enum(['inline', 'external', 'off']).default('inline'),
+  queues: z
+    .strictObject({
+      sweepEvery: duration('queues.sweepEvery', 100).prefault('1s'),
+      scrubEvery: duration('queues.scrubEvery', 1000).prefault('24h'),
+      scrubRate: size('queues.scrubRate', 64 * 1024, 2 ** 40).prefault('8mb'),
+      reconcileEvery: duration('queues.reconcileEvery', 1000).prefault('5m'),
+    })
+    .prefault({}),
   evictionPolicy: z.enum(['refuse', 'warn']).default('refuse'),
   logger: z
     .union([z.literal(false), z.custom<Logger>((value) => isLogger(value), 'debug, info, warn and error methods')])
@@ -213,6 +241,13 @@ export function resolveOptions(given: StoreOptions): ResolvedOptions {
     contextBytes: options.limits.contextBytes,
     depth: options.limits.depth,
     idBytes: options.limits.idBytes,
+    workers: options.workers,
+    queues: {
+      sweepEveryMs: options.queues.sweepEvery,
+      scrubEveryMs: options.queues.scrubEvery,
+      scrubRate: options.queues.scrubRate,
+      reconcileEveryMs: options.queues.reconcileEvery,
+    },
     evictionPolicy: options.evictionPolicy,
     logger: options.logger,
   };

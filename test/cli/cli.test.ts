@@ -192,7 +192,7 @@ describe('the command line', function () {
 
   it('list gives pages whose cursors lead through all contexts, each once', async () => {
     const ids = ['a-1', 'a-2', 'a-3', 'b-1', 'ü', ...Array.from({ length: 300 }, (_, n) => `many-${n}`)];
-    const store = await ContextStore.connect({ redis: server.url, namespace, logger: false });
+    const store = await ContextStore.connect({ redis: server.url, namespace, workers: 'off', logger: false });
     try {
       await Promise.all(ids.map((id) => store.set(id, id)));
     } finally {

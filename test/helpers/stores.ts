@@ -55,6 +55,7 @@ export class TestStores {
       redis: await this.url(),
       namespace: this.#namespace,
       heartbeat: '1h',
+      workers: 'off',
       logger: false,
       ...options,
     });
