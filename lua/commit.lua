@@ -127,7 +127,7 @@ local exp = stored_exp
 if ttl == 'none' then
   exp = nil
 elseif ttl ~= 'keep' then
-  exp = now + tonumber(ttl)
+  exp = expiry_of(now, ttl)
 elseif not live then
   exp = nil
 end

@@ -54,7 +54,7 @@ if ttl == 'none' then
   redis.call('PERSIST', checkpoint)
   redis.call('PERSIST', older)
 else
-  exp = now + tonumber(ttl)
+  exp = expiry_of(now, ttl)
   redis.call('HSET', context, 'exp', exp)
   redis.call('ZADD', exp_index, exp, id)
   redis.call('PEXPIREAT', context, exp + tonumber(grace))
