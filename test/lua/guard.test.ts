@@ -4,7 +4,7 @@ import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
 import { answerCheck, guardOf } from '../../src/core/seal.js';
 import { probeKeys } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
-import { checkpoint, quarantine, repair } from '../helpers/integrity.js';
+import { checkpoint, drop, quarantine, repair } from '../helpers/integrity.js';
 import { LuaNamespace } from '../helpers/lua.js';
 import { cut, edited, sent, stored } from '../helpers/plans.js';
 import { patchFrom } from './commitFrame.js';
@@ -102,6 +102,7 @@ const CASES: readonly Case[] = [
   { script: 'repair', what: 'by chunks', call: (lua) => repair(lua, 'a', cut('one two', 5)), documents: [4, 5] },
   { script: 'quarantine', what: 'that takes', call: (lua) => quarantine(lua, 'a', 'put') },
   { script: 'quarantine', what: 'that lets go', call: (lua) => quarantine(lua, 'c', 'drop') },
+  { script: 'drop', what: 'of copies and entries', call: (lua) => drop(lua, 'a', 'k', ['1-0']) },
   {
     script: 'probe',
     what: 'of all commands',
