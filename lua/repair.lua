@@ -81,7 +81,7 @@ for _, name in ipairs({ 'fence', 'intent' }) do
     redis.call('HSET', context, name, stored[name])
   end
 end
-local entry = next_entry(last, v)
+local entry = next_entry(log, v)
 local fields = { 'kind', 'repaired', 'frame', source, 'base', crc, 'crc', crc, 'sha', sha, 'len', len, 'op', '-', 'by', by, 'at', now, 'exp', exp }
 if protocol == '2' then
   fields[#fields + 1] = 'sum'

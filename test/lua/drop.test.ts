@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { checkpoint, copyKeys, drop, expectSealed, quarantine } from '../helpers/integrity.js';
+import { checkpoint, copyKeys, drop, expectSealed, quarantine, repair } from '../helpers/integrity.js';
 import { LuaNamespace } from '../helpers/lua.js';
 import { cut, edited, sent, stored } from '../helpers/plans.js';
 
@@ -64,6 +64,37 @@ describe('lua/drop.lua', () => {
     expect(await delta()).to.equal(1);
     expect(await entries()).to.deep.equal(['1-0', '3-0', '5-0']);
     await exact();
+  });
+
+  it('versions go on from what was dropped, whatever has become of the context', async () => {
+    await drop(lua, 'a', 'kj', await entries());
+    expect(await entries()).to.deep.equal([]);
+    await lua.makeExpired('a');
+    expect((await lua.expire()).slice(3)).to.deep.equal([0, 'a', 3]);
+    expect(await entries()).to.deep.equal(['3-1']);
+    await drop(lua, 'a', '', ['3-1']);
+    expect((await lua.commit('a', '4'))[1]).to.equal(4);
+    await drop(lua, 'a', '', ['4-0']);
+    expect((await lua.delete('a')).slice(0, 2)).to.deep.equal(['DELETED', 5]);
+    await drop(lua, 'a', '', ['5-0']);
+    expect((await lua.commit('a', '6', { ttl: 60_000 }))[1]).to.equal(6);
+    // an older context was put back, and what was ahead of it was damaged
+    const older = await lua.redis.hgetall(lua.of('a').context);
+    await lua.commit('a', '7');
+    await drop(lua, 'a', '', ['7-0']);
+    await lua.redis.hset(lua.of('a').context, older);
+    expect((await lua.commit('a', '8'))[1]).to.equal(8);
+    await expectSealed(lua, 'a');
+  });
+
+  it('a repair after it has an entry of its own', async () => {
+    await drop(lua, 'a', '', ['3-0']);
+    expect((await repair(lua, 'a', '"good"', { version: 3 }))[0]).to.equal('REPAIRED');
+    expect(await entries()).to.deep.equal(['1-0', '2-0', '3-1']);
+    await drop(lua, 'a', '', ['3-1']);
+    expect((await repair(lua, 'a', '"good"', { version: 3 }))[0]).to.equal('REPAIRED');
+    expect(await entries()).to.deep.equal(['1-0', '2-0', '3-2']);
+    await expectSealed(lua, 'a');
   });
 
   it('does nothing where there is none of them', async () => {

@@ -11,7 +11,7 @@ const LUA = new URL('../../lua/', import.meta.url);
 const commandsOf = (source: string, pattern = /redis\.p?call\('([A-Z]+)'/g): string[] => [
   ...new Set([...source.matchAll(pattern)].map(([, command]) => command ?? '')),
 ];
-const TRIED = commandsOf(scriptSource('probe'), /\{ '([A-Z]+)', (?:hash|stream|zset|old|'USAGE')/g);
+const TRIED = commandsOf(scriptSource('probe'), /\{ '([A-Z]+)', (?:hash|stream|zset|old|'USAGE'|'STREAM')/g);
 
 describe('lua/probe.lua', () => {
   describe('with all rights', () => {
