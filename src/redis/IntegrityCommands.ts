@@ -15,7 +15,7 @@ import type { Argument, Deadline } from './RedisConnection.js';
 type ScriptReply = readonly [string, ...(string | number)[]];
 type RawFields = Readonly<Record<string, Buffer>>;
 
-/** Fields of a context in the order of its fingerprint (`lua/include/stored.lua`). */
+/** Fields of a context in the order of its fingerprint (`lua/include/fingerprint.lua`). */
 const FINGERPRINTED = ['v', 'crc', 'sha', 'len', 'at', 'exp', 'seal', 'q', 'op', 'fence', 'intent', 'kf', 'chunks'] as const;
 const GRACE_MS = 60_000;
 const PUBLISH = 'PUBLISH';
