@@ -127,7 +127,7 @@ local exp = stored_exp
 if ttl == 'none' then
   exp = nil
 elseif ttl ~= 'keep' then
-  exp = now + tonumber(ttl)
+  exp = expiry_of(now, ttl)
 elseif not live then
   exp = nil
 end
@@ -252,11 +252,14 @@ if type(logged_at) == 'table' and logged_at.err then
     return logged_at
   end
 end
-redis.call('HSET', context, 'v', next_version, 'crc', crc, 'sha', sha, 'len', bytes, 'at', now, 'by', by, 'op', op, 'kf', key_version)
 if protocol == '2' then
-  redis.call('HSET', context, 'seal', seal_of(id, next_version, crc, sha, bytes, now, exp))
-elseif stored.seal and not aside then
-  redis.call('HDEL', context, 'seal')
+  redis.call('HSET', context, 'v', next_version, 'crc', crc, 'sha', sha, 'len', bytes, 'at', now, 'by', by, 'op', op, 'kf', key_version,
+    'seal', seal_of(id, next_version, crc, sha, bytes, now, exp))
+else
+  redis.call('HSET', context, 'v', next_version, 'crc', crc, 'sha', sha, 'len', bytes, 'at', now, 'by', by, 'op', op, 'kf', key_version)
+  if stored.seal and not aside then
+    redis.call('HDEL', context, 'seal')
+  end
 end
 if stored.q and not aside then
   redis.call('HDEL', context, 'q')

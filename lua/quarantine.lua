@@ -18,6 +18,7 @@
 -- @include guard
 -- @include clock
 -- @include stored
+-- @include fingerprint
 -- @include checkpoint
 -- @include account
 -- @include settle

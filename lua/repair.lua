@@ -20,6 +20,7 @@
 -- @include clock
 -- @include seal
 -- @include stored
+-- @include fingerprint
 -- @include log
 -- @include frame
 -- @include checkpoint

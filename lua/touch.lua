@@ -47,7 +47,7 @@ end
 
 local checkpoint, older = checkpoint_keys(context)
 local before = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0)
-local new_exp = ttl ~= 'none' and now + tonumber(ttl) or nil
+local new_exp = ttl ~= 'none' and expiry_of(now, ttl) or nil
 local first_fit = false
 if expected ~= '' then
   if not exp then

@@ -1,4 +1,4 @@
--- log: the last entry and the last version of a context's delta log, and an entry's field by name.
+-- log: the fields of an entry of a context's delta log, and where the log ends.
 local function entry_field(entry, name)
   local fields = entry[2]
   for i = 1, #fields, 2 do
@@ -13,21 +13,26 @@ local function entry_version(entry)
   return tonumber(string.match(entry[1], '^(%d+)'))
 end
 
-local function log_last_version(log)
-  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
-  return last[1] and entry_version(last[1]) or 0
-end
-
--- The id of one more entry of a version that the log has already: beside it, not after it. Ids that were given are never free again, not even
--- where their entry was taken out.
-local function next_entry(log, version)
-  local info = redis.pcall('XINFO', 'STREAM', log)
-  local last = ''
-  for i = 1, info.err and 0 or #info, 2 do
+-- Version and place of the last id that a log has given, whether its entry is still there or was dropped: no smaller one can be added.
+local function log_last_id(log)
+  if redis.call('EXISTS', log) == 0 then
+    return 0, 0
+  end
+  local info = redis.call('XINFO', 'STREAM', log)
+  for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then
-      last = info[i + 1]
+      local version, place = string.match(info[i + 1], '^(%d+)-(%d+)$')
+      return tonumber(version), tonumber(place)
     end
   end
-  local had, place = string.match(last, '^(%d+)-(%d+)$')
-  return version .. '-' .. (tonumber(had) == tonumber(version) and tonumber(place) + 1 or 1)
+end
+
+local function log_last_version(log)
+  return (log_last_id(log))
+end
+
+-- The id of one more entry of a version that the log has already: beside it, not after it.
+local function next_entry(log, version)
+  local had, place = log_last_id(log)
+  return version .. '-' .. (had == tonumber(version) and place + 1 or 1)
 end

@@ -14,21 +14,8 @@ local function fields_damaged(id, f, sealed)
   return sealed
 end
 
-local STORED = { 'v', 'crc', 'sha', 'len', 'at', 'exp', 'seal', 'q', 'op', 'fence', 'intent', 'kf', 'chunks' }
-
 local function stored_fields(key)
-  local found, f = redis.call('HMGET', key, unpack(STORED)), {}
-  for i = 1, #STORED do
-    f[STORED[i]] = found[i]
-  end
-  return f
-end
-
--- Stands for these fields, so that a repair can tell whether they are still what it was made for.
-local function fingerprint(f)
-  local values = {}
-  for i = 1, #STORED do
-    values[i] = f[STORED[i]] or ''
-  end
-  return redis.sha1hex(table.concat(values, '\n'))
+  local f = redis.call('HMGET', key, 'v', 'crc', 'sha', 'len', 'at', 'exp', 'seal', 'q', 'op', 'fence', 'intent', 'kf', 'chunks')
+  return { v = f[1], crc = f[2], sha = f[3], len = f[4], at = f[5], exp = f[6], seal = f[7], q = f[8], op = f[9], fence = f[10], intent = f[11],
+    kf = f[12], chunks = f[13] }
 end

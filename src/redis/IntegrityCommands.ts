@@ -15,7 +15,7 @@ import type { Argument, Deadline } from './RedisConnection.js';
 type ScriptReply = readonly [string, ...(string | number)[]];
 type RawFields = Readonly<Record<string, Buffer>>;
 
-/** Fields of a context in the order of its fingerprint (`lua/include/stored.lua`). */
+/** Fields of a context in the order of its fingerprint (`lua/include/fingerprint.lua`). */
 const FINGERPRINTED = ['v', 'crc', 'sha', 'len', 'at', 'exp', 'seal', 'q', 'op', 'fence', 'intent', 'kf', 'chunks'] as const;
 const GRACE_MS = 60_000;
 const PUBLISH = 'PUBLISH';
@@ -213,14 +213,12 @@ export class IntegrityCommands {
     checkpoints: readonly ('k' | 'j')[],
     deadline: Deadline,
   ): Promise<void> {
-    const { log } = this.#commands.keys.of(id);
-    const [newest, older] = this.#commands.keys.checkpointsOf(id);
-    await this.#ask(deadline, 'drop damaged copies', async (client) => {
-      await Promise.all([
-        ...(entryIds.length > 0 ? [client.xdel(log, ...entryIds)] : []),
-        ...checkpoints.map((name) => client.unlink(name === 'k' ? newest : older)),
-      ]);
-    });
+    if (entryIds.length + checkpoints.length === 0) return;
+    const { keys } = this.#commands;
+    const { context, log, size, mem } = keys.of(id);
+    const words = (['k', 'j'] as const).map((name) => (checkpoints.includes(name) ? name : '-')).join(' ');
+    const args = [words, entryIds.join(' '), id];
+    await this.#run(deadline, id, 'drop', [context, log, size, mem, ...keys.checkpointsOf(id)], args, args);
   }
 
   /** Sends a message to instances of the namespace. */
@@ -252,7 +250,7 @@ export class IntegrityCommands {
   #run(
     deadline: Deadline,
     id: string,
-    name: 'checkpoint' | 'repair' | 'quarantine',
+    name: 'checkpoint' | 'repair' | 'quarantine' | 'drop',
     keys: readonly string[],
     args: readonly Argument[],
     guarded: readonly Argument[],

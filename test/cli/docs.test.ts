@@ -44,6 +44,8 @@ describe('docs/REDIS_CLI.md', () => {
     await store.update<{ turns: string[] }>('user-42', (draft) => {
       draft.turns.push('é');
     });
+    const kept = async (): Promise<boolean> => (await shell("redis-cli EXISTS '{lc:agents:0}:k:library'")) === '1';
+    await waitFor(kept, { what: 'the checkpoint of the document in chunks' });
   });
 
   after(async () => {
@@ -53,10 +55,12 @@ describe('docs/REDIS_CLI.md', () => {
     rmSync(bin, { recursive: true });
   });
 
+  const shell = async (command: string): Promise<string> =>
+    (await run('bash', ['-o', 'pipefail', '-c', command], { env })).stdout.trim();
   const output = async (part: string): Promise<string> => {
     const found = commands.filter(({ command }) => command.includes(part));
     expect(found, `commands with ${part}`).to.have.length(1);
-    return (await run('bash', ['-o', 'pipefail', '-c', found[0]?.command ?? 'false'], { env })).stdout.trim();
+    return shell(found[0]?.command ?? 'false');
   };
 
   it('runs every command as written, and none of them answers with an error', async () => {
@@ -70,11 +74,22 @@ describe('docs/REDIS_CLI.md', () => {
   });
 
   it('shows the checksums that the system tools compute', async () => {
-    const [crc, sha, length] = (await output('crc sha len')).split('\n');
-    expect(await output('sha1sum')).to.equal(`${sha}  -`);
+    const [crc, sha, length] = (await output("user-42' crc sha len")).split('\n');
+    expect(await output('data | head -c -1 | sha1sum')).to.equal(`${sha}  -`);
     expect((await output('crc32')).split(/\s/)[0]).to.equal(crc);
     expect(await output('data | head -c -1 | wc -c')).to.equal(length);
     expect(await output('while read -r chunk')).to.equal(String(LIBRARY.length));
+  });
+
+  it('shows the seal, and the checksums of a checkpoint', async () => {
+    const seal = await output("user-42' seal");
+    expect(seal).to.match(/^[0-9a-f]{40}$/);
+    expect(await output('printf %s user-42')).to.equal(`${seal}  -`);
+    const [, , , length, , , encoding, zsum] = (await output("library' v crc sha len")).split('\n');
+    expect(await output('z | head -c -1 | sha1sum')).to.equal(`${zsum}  -`);
+    expect(encoding).to.equal('br');
+    expect(length).to.equal(String(LIBRARY.length));
+    expect(await output('brotliDecompress')).to.equal(length);
   });
 
   it('lists, verifies and measures the context', async () => {

@@ -160,3 +160,11 @@ export async function quarantine(
   const keys = [context, log, exp, use, size, mem, copyKeys(lua, id).moved];
   return lua.run('quarantine', keys, [`${mode} ${print} ${version} ${by}`, why, id]);
 }
+
+/** Lets go of log entries and checkpoints. */
+export function drop(lua: LuaNamespace, id: string, copies: string, entries: readonly string[] = []): Promise<Reply> {
+  const { context, log, size, mem } = lua.of(id);
+  const { newest, older } = copyKeys(lua, id);
+  const words = ['k', 'j'].map((name) => (copies.includes(name) ? name : '-')).join(' ');
+  return lua.run('drop', [context, log, size, mem, newest, older], [words, entries.join(' '), id]);
+}

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { crc32Hex } from '../../src/core/checksum.js';
 import { READ_FIELDS } from '../../src/redis/storedContext.js';
-import { checkpoint, copyKeys, quarantine, repair } from '../helpers/integrity.js';
+import { checkpoint, copyKeys, drop, quarantine, repair } from '../helpers/integrity.js';
 import { type CommitOptions, LuaNamespace, type Reply } from '../helpers/lua.js';
 import { cut, edited, type Planned, sent, stored, verified } from '../helpers/plans.js';
 
@@ -55,7 +55,8 @@ const step = fc.oneof(
     protocol,
   }),
   fc.record({ do: fc.constant('quarantine' as const), id, why: fc.constantFrom(1, 64, 65, 300) }),
-  fc.record({ do: fc.constant('drop' as const), id }),
+  fc.record({ do: fc.constant('release' as const), id }),
+  fc.record({ do: fc.constant('drop' as const), id, copies: fc.constantFrom('', 'k', 'j', 'kj'), entry: fc.boolean() }),
   fc.record({ do: fc.constant('delete' as const), id }),
   fc.record({ do: fc.constant('touch' as const), id, ttl: fc.constantFrom('none', 60_000, 1) }),
   fc.record({ do: fc.constant('expire' as const), limit: fc.constantFrom(1, 100) }),
@@ -105,8 +106,10 @@ describe('the accounts of the Lua scripts', function () {
         expect(reply[0]).to.be.oneOf(['QUARANTINED', 'CHANGED']);
         return reply;
       }
-      case 'drop':
+      case 'release':
         return quarantine(lua, todo.id, 'drop');
+      case 'drop':
+        return drop(lua, todo.id, todo.copies, todo.entry ? [(await lua.log(todo.id)).at(-1)?.entry ?? '1-0'] : []);
       case 'delete':
         return lua.delete(todo.id);
       case 'touch':

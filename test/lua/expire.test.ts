@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { crc32Hex } from '../../src/core/checksum.js';
+import { repair } from '../helpers/integrity.js';
 import { LuaNamespace, TOMBSTONE_MS } from '../helpers/lua.js';
 import { headerOf } from './commitFrame.js';
 
@@ -146,6 +147,110 @@ describe('lua/expire.lua', () => {
       expect(await lua.redis.exists(lua.of('a').context)).to.equal(0);
       expect(await lua.expire()).to.deep.equal(['EXPIRED', 0, 0, 0, 'a', 1]);
       expect(await lua.accounts()).to.deep.include({ bytes: 0, contexts: 0 });
+    });
+  });
+
+  describe('a damaged context', () => {
+    const AGAIN_MS = 60_000;
+    /** Sweeps, and checks that `a` is as it was, told of, and looked at again in a minute. */
+    async function stays(sealed: 0 | 1 = 1, others: readonly (string | number)[] = []): Promise<void> {
+      const { context, log, use, size } = lua.of('a');
+      const look = async (): Promise<unknown[]> => {
+        const found = await lua.snapshot();
+        const indexes = [await lua.redis.zscore(use, 'a'), await lua.redis.zscore(size, 'a')];
+        return [found[context], found[log], ...indexes];
+      };
+      await lua.published();
+      const before = await look();
+      const from = await lua.now();
+      const [status, more, next, ...rest] = await lua.expire(100, sealed);
+      expect([status, more, ...rest]).to.deep.equal(['EXPIRED', 0, 1, 'a', ...others]);
+      expect(await look()).to.deep.equal(before);
+      const again = Number(await lua.redis.zscore(lua.shard.exp, 'a'));
+      expect(again).to.be.within(from + AGAIN_MS, (await lua.now()) + AGAIN_MS);
+      expect(next).to.equal(again);
+      expect((await lua.published()).filter(({ channel }) => channel === lua.of('a').channel)).to.deep.equal([]);
+      // and not before
+      expect(await lua.refused(() => lua.expire(100, sealed))).to.deep.equal(['EXPIRED', 0, again, 0]);
+    }
+
+    for (const field of ['v', 'crc', 'sha', 'len', 'at', 'exp', 'seal']) {
+      it(`is never taken out, is told of, and is looked at again in a minute: another ${field}`, async () => {
+        await expiring('a');
+        const exp = await lua.makeExpired('a');
+        await lua.redis.hset(lua.of('a').context, field, field === 'exp' ? exp - 1 : '7');
+        await stays();
+        // whether or not all others have a seal
+        await lua.redis.zadd(lua.shard.exp, exp, 'a');
+        await stays(0);
+        if (field === 'seal') return;
+        await lua.redis.hdel(lua.of('a').context, field);
+        await lua.redis.zadd(lua.shard.exp, exp, 'a');
+        await stays();
+      });
+    }
+
+    it('without a seal, where all should have one; it is taken out where they need not', async () => {
+      await expiring('a');
+      const exp = await lua.makeExpired('a');
+      await lua.redis.hdel(lua.of('a').context, 'seal');
+      await stays(1);
+      await lua.redis.zadd(lua.shard.exp, exp, 'a');
+      expect((await lua.expire(100, 0)).slice(3)).to.deep.equal([0, 'a', 1]);
+    });
+
+    it('of which little is left', async () => {
+      await expiring('a');
+      await lua.makeExpired('a');
+      await lua.redis.hdel(lua.of('a').context, 'v', 'seal', 'exp');
+      await stays(1);
+      for (const field of ['crc', 'sha', 'len', 'at', 'op']) {
+        await lua.redis.zadd(lua.shard.exp, 1, 'a');
+        await stays(0);
+        if (field !== 'op') await lua.redis.hdel(lua.of('a').context, field);
+      }
+    });
+
+    it('that is another one, which has expired', async () => {
+      await expiring('a', 'b');
+      await lua.makeExpired('b');
+      await lua.redis.copy(lua.of('b').context, lua.of('a').context, 'REPLACE');
+      await lua.redis.zadd(lua.shard.exp, 1, 'a');
+      await stays(1, ['b', 1]);
+    });
+
+    it('does not hold up the others, and counts as one of the batch', async () => {
+      const ids = ['a', 'b', 'c', 'd', 'e'];
+      await expiring(...ids);
+      for (const [index, id] of ids.entries()) await lua.makeExpired(id, 500 - index);
+      for (const id of ['a', 'c']) await lua.redis.hset(lua.of(id).context, 'len', '7');
+      const [, more, , ...rest] = await lua.expire(3, 1);
+      expect(more).to.equal(1);
+      expect(rest).to.deep.equal([2, 'a', 'c', 'b', 1]);
+      expect((await lua.expire(3, 1)).slice(3)).to.deep.equal([0, 'd', 1, 'e', 1]);
+      expect((await lua.ids(lua.shard.exp)).sort()).to.deep.equal(['a', 'c']);
+      expect((await lua.accounts()).contexts).to.equal(2);
+    });
+
+    it('is taken out once it was repaired', async () => {
+      await expiring('a');
+      const exp = await lua.makeExpired('a');
+      await lua.redis.hset(lua.of('a').context, 'crc', '7');
+      await stays();
+      expect((await repair(lua, 'a', '"a"', { exp }))[0]).to.equal('REPAIRED');
+      expect((await lua.expire(100, 1)).slice(3)).to.deep.equal([0, 'a', 1]);
+      expect((await lua.log('a')).map(({ entry, kind }) => `${entry} ${kind}`)).to.deep.equal([
+        '1-0 full',
+        '1-1 repaired',
+        '1-2 expired',
+      ]);
+    });
+
+    it('whose bytes are damaged goes as any other: its expiry can be believed', async () => {
+      await expiring('a');
+      await lua.makeExpired('a');
+      await lua.redis.hset(lua.of('a').context, 'data', '?');
+      expect((await lua.expire(100, 1)).slice(3)).to.deep.equal([0, 'a', 1]);
     });
   });
 

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { probeKeys } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
+import { checkpoint, quarantine, repair } from '../helpers/integrity.js';
 import { LuaNamespace, type Reply } from '../helpers/lua.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 
@@ -13,7 +14,7 @@ describe('the scripts on a server over its maxmemory', () => {
     lua = await LuaNamespace.open(server.url);
     await lua.commit('a', '"one"', { ttl: 60_000 });
     await lua.commit('b', '"two"', { ttl: 60_000 });
-    for (const name of ['commit', 'touch']) await lua.redis.script('LOAD', scriptSource(name));
+    for (const name of ['commit', 'touch', 'checkpoint']) await lua.redis.script('LOAD', scriptSource(name));
     await lua.redis.config('SET', 'maxmemory', 1);
     expect(await lua.redis.set('{x}', '1').catch((error: unknown) => String(error))).to.match(/OOM/);
   });
@@ -44,6 +45,16 @@ describe('the scripts on a server over its maxmemory', () => {
   });
 
   it('touch is refused up front, with nothing written', () => refusedByRedis(() => lua.touch('a', 5000)));
+
+  it('checkpoint is refused up front, with nothing written', () => refusedByRedis(() => checkpoint(lua, 'a', 'z')));
+
+  it('repair and quarantine work: what is damaged does not wait for room', async () => {
+    expect((await repair(lua, 'a', '"good"')).slice(0, 2)).to.deep.equal(['REPAIRED', 1]);
+    expect((await lua.log('a')).at(-1)?.kind).to.equal('repaired');
+    expect(await quarantine(lua, 'b', 'put')).to.deep.equal(['QUARANTINED', 1]);
+    expect(await lua.accounts()).to.deep.include({ contexts: 2, quarantined: 1 });
+    expect((await quarantine(lua, 'b', 'drop'))[0]).to.equal('DROPPED');
+  });
 
   it('delete works', async () => {
     expect((await lua.delete('a')).slice(0, 2)).to.deep.equal(['DELETED', 2]);

@@ -1,0 +1,291 @@
+import { readdirSync } from 'node:fs';
+import { expect } from 'chai';
+import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
+import { answerCheck, guardOf } from '../../src/core/seal.js';
+import { probeKeys } from '../../src/redis/keys.js';
+import { scriptSource } from '../../src/redis/scripts.js';
+import { checkpoint, drop, quarantine, repair } from '../helpers/integrity.js';
+import { LuaNamespace } from '../helpers/lua.js';
+import { cut, edited, sent, stored } from '../helpers/plans.js';
+import { patchFrom } from './commitFrame.js';
+
+interface Request {
+  readonly name: string;
+  readonly keys: readonly string[];
+  readonly args: readonly (string | number | Buffer)[];
+}
+
+/** One call of a script that would be carried out. */
+interface Case {
+  readonly script: string;
+  readonly what: string;
+  readonly call: (lua: LuaNamespace) => Promise<unknown>;
+  /** Arguments that have a checksum of their own, by their place. */
+  readonly documents?: readonly number[];
+}
+
+const TEXT = JSON.stringify('x'.repeat(100));
+const LUA = new URL('../../lua/', import.meta.url);
+const GUARDED = readdirSync(LUA)
+  .filter((file) => file.endsWith('.lua'))
+  .map((file) => file.replace('.lua', ''))
+  .filter((name) => scriptSource(name).includes('local function arrived('));
+
+/** Calls on context `a`, version 1, which is `TEXT`; `b` has expired. */
+const CASES: readonly Case[] = [
+  { script: 'commit', what: 'of a whole document', call: (lua) => lua.commit('a', '"new"'), documents: [0] },
+  {
+    script: 'commit',
+    what: 'with every word of its header',
+    call: (lua) => lua.commit('a', '"new"', { ifVersion: 1, ifCrc: crc32Hex(TEXT), fence: 7, ttl: 5000, sealed: 1 }),
+    documents: [0],
+  },
+  {
+    script: 'commit',
+    what: 'with a patch',
+    call: (lua) => lua.commit('a', TEXT.replace('x', 'y'), { patch: patchFrom(1, TEXT, '[1]') }),
+    documents: [0],
+  },
+  {
+    script: 'commit',
+    what: 'with a packed document',
+    call: (lua) =>
+      lua.commit('a', '"new"', { kind: 'full', encoding: 'gz', patch: { text: 'packed', baseVersion: 0, baseCrc: '-' } }),
+    documents: [0],
+  },
+  {
+    script: 'commit',
+    what: 'in chunks',
+    call: (lua) => {
+      const { document, options } = sent(cut('one two three', 5));
+      return lua.commit('a', document, options);
+    },
+    documents: [0, 6, 7, 8],
+  },
+  {
+    script: 'commit',
+    what: 'by a plan whose bytes are its frame',
+    call: async (lua) => {
+      const { document, options } = edited(
+        await stored(lua, 'a'),
+        [{ at: 9, remove: 1, insert: Buffer.from('new') }],
+        50,
+        'whole',
+      );
+      return lua.commit('a', document, options);
+    },
+  },
+  {
+    script: 'commit',
+    what: 'by a plan with another frame',
+    call: async (lua) => {
+      const before = await stored(lua, 'a');
+      const { document, options } = edited(before, [{ at: 9, remove: 1, insert: Buffer.from('new') }], 50, 'whole');
+      return lua.commit('a', document, { ...options, patch: patchFrom(1, TEXT, 'splice') });
+    },
+    documents: [0],
+  },
+  { script: 'delete', what: 'of any version', call: (lua) => lua.delete('a') },
+  { script: 'delete', what: 'of one version', call: (lua) => lua.delete('a', { ifVersion: 1, ifCrc: crc32Hex(TEXT), fence: 7 }) },
+  { script: 'touch', what: 'with an expiry', call: (lua) => lua.touch('a', 5000) },
+  { script: 'touch', what: 'without one', call: (lua) => lua.touch('a', 'none', { sealed: 1 }) },
+  { script: 'expire', what: 'of what is due', call: (lua) => lua.expire(10, 1) },
+  { script: 'versions', what: 'of two', call: (lua) => lua.versions('a', 'b') },
+  { script: 'versions', what: 'of none', call: (lua) => lua.versions() },
+  {
+    script: 'catchup',
+    what: 'from the beginning',
+    call: (lua) => lua.run('catchup', [lua.of('a').context, lua.of('a').log], [0, 10, 'all']),
+  },
+  { script: 'checkpoint', what: 'of a copy', call: (lua) => checkpoint(lua, 'a', 'packed'), documents: [1] },
+  { script: 'repair', what: 'by a document', call: (lua) => repair(lua, 'a', '"good"'), documents: [4] },
+  { script: 'repair', what: 'by chunks', call: (lua) => repair(lua, 'a', cut('one two', 5)), documents: [4, 5] },
+  { script: 'quarantine', what: 'that takes', call: (lua) => quarantine(lua, 'a', 'put') },
+  { script: 'quarantine', what: 'that lets go', call: (lua) => quarantine(lua, 'c', 'drop') },
+  { script: 'drop', what: 'of copies and entries', call: (lua) => drop(lua, 'a', 'k', ['1-0']) },
+  {
+    script: 'probe',
+    what: 'of all commands',
+    call: (lua) => {
+      const { keys, channel } = probeKeys(lua.keys.namespace);
+      return lua.run('probe', keys, [channel, 'PUBLISH']);
+    },
+  },
+];
+
+describe('the guard of the Lua scripts', function () {
+  this.timeout(60_000);
+  let lua: LuaNamespace;
+  beforeEach(async () => {
+    lua = await LuaNamespace.open();
+    await lua.commit('a', TEXT, { ttl: 60_000 });
+    await lua.commit('b', '1', { ttl: 60_000 });
+    await lua.makeExpired('b');
+    await lua.commit('c', '1');
+    await quarantine(lua, 'c', 'put');
+  });
+  afterEach(() => lua.close());
+
+  /** What a call would send. */
+  async function requestOf(call: Case['call']): Promise<Request> {
+    const real = lua.runRaw.bind(lua);
+    const seen: Request[] = [];
+    lua.runRaw = async (name, keys, args) => {
+      seen.push({ name, keys, args: args.map((arg) => (Buffer.isBuffer(arg) ? arg : String(arg))) });
+      throw new Error('not sent');
+    };
+    const outcome = await call(lua).catch((error: unknown) => String(error));
+    lua.runRaw = real;
+    expect(outcome).to.equal('Error: not sent');
+    return seen[0] as Request;
+  }
+
+  /** Sends it as it is; the answer's check must be the one for this salt over all that is before it. */
+  async function send({ name, keys, args }: Request, salt: string): Promise<(string | number)[]> {
+    const reply = (await lua.runRaw(name, keys, args)) as (Buffer | number)[];
+    const words = reply.map((word) => (Buffer.isBuffer(word) ? word.toString() : word));
+    const at = name === 'catchup' && words[0] === 'LOG' ? 5 : words.length - 1;
+    expect(words[at], `the check of ${words[0]}`).to.equal(answerCheck(salt, words.slice(0, at)));
+    return words;
+  }
+  const saltOf = (guard: string): string => /^([^:]*):/.exec(guard)?.[1] ?? '';
+
+  /** Places of the bytes that are altered: all of a short text, some of a longer one. */
+  const placesOf = (length: number): number[] =>
+    length <= 24
+      ? Array.from({ length }, (_, at) => at)
+      : [0, 1, 7, length >> 2, length >> 1, length - 8, length - 2, length - 1];
+  const altered = (text: string | number | Buffer, at: number, by: number): Buffer => {
+    const bytes = Buffer.from(Buffer.isBuffer(text) ? text : String(text));
+    bytes[at] = (bytes[at] ?? 0) ^ by;
+    return bytes;
+  };
+  const lengthOf = (text: string | number | Buffer): number => Buffer.byteLength(Buffer.isBuffer(text) ? text : String(text));
+  const put = <T>(list: readonly T[], place: number, value: T): T[] => list.map((each, at) => (at === place ? value : each));
+
+  it('every script that writes has one, and every one that has is tried here', () => {
+    expect([...new Set(CASES.map(({ script }) => script))].sort()).to.deep.equal([...GUARDED].sort());
+    const without = readdirSync(LUA).filter((file) => file.endsWith('.lua') && !GUARDED.includes(file.replace('.lua', '')));
+    expect(without).to.deep.equal(['inspect.lua']);
+  });
+
+  for (const { script, what, call, documents = [] } of CASES) {
+    describe(`${script} ${what}`, () => {
+      it('is carried out as it was sent', async () => {
+        const request = await requestOf(call);
+        const [status] = await send(request, saltOf(String(request.args.at(-1))));
+        expect(status).to.be.oneOf([
+          ...[
+            'COMMITTED',
+            'DELETED',
+            'TOUCHED',
+            'EXPIRED',
+            'VERSIONS',
+            'LOG',
+            'KEPT',
+            'REPAIRED',
+            'QUARANTINED',
+            'DROPPED',
+            'OK',
+          ],
+        ]);
+      });
+
+      it('is GARBLED by one byte in any key or argument, and nothing is written', async () => {
+        const { name, keys, args } = await requestOf(call);
+        const last = args.length - 1;
+        const salt = saltOf(String(args[last]));
+        const before = await lua.snapshot();
+        await lua.published();
+        for (const [place, key] of keys.entries()) {
+          for (const at of placesOf(lengthOf(key))) {
+            const other = put(keys, place, altered(key, at, 1).toString('latin1'));
+            expect((await send({ name, keys: other, args }, salt))[0], `key ${place}, byte ${at}`).to.equal('GARBLED');
+          }
+        }
+        for (const [place, arg] of args.entries()) {
+          for (const at of placesOf(lengthOf(arg))) {
+            const bytes = altered(arg, at, place === last ? 1 : 1 << (at % 8));
+            const known = place === last ? saltOf(bytes.toString('latin1')) : salt;
+            const [status] = await send({ name, keys, args: put(args, place, bytes) }, known);
+            const expected = documents.includes(place) ? 'CHECKSUM' : 'GARBLED';
+            expect(status, `argument ${place}, byte ${at}: ${String(bytes).slice(0, 200)}`).to.equal(expected);
+          }
+        }
+        for (const [place, arg] of args.slice(0, -1).entries()) {
+          // more bytes of a document than its plan takes do no harm
+          if (!documents.includes(place)) {
+            const longer = Buffer.concat([Buffer.from(Buffer.isBuffer(arg) ? arg : String(arg)), Buffer.from('x')]);
+            expect((await send({ name, keys, args: put(args, place, longer) }, salt))[0], `${place}, one byte more`).to.equal(
+              'GARBLED',
+            );
+          }
+          const fewer = args.filter((_, at) => at !== place);
+          const [status] = (await lua.runRaw(name, keys, fewer)) as Buffer[];
+          expect(String(status), `without argument ${place}`).to.be.oneOf(['GARBLED', 'CHECKSUM']);
+        }
+        expect(await lua.snapshot()).to.deep.equal(before);
+        expect(await lua.published()).to.deep.equal([]);
+      });
+
+      it('is GARBLED where keys or arguments were exchanged, lost, or the guard is none', async () => {
+        const { name, keys, args } = await requestOf(call);
+        const salt = saltOf(String(args.at(-1)));
+        const before = await lua.snapshot();
+        await lua.published();
+        for (let at = 0; at + 1 < keys.length; at += 1) {
+          const other = put(put(keys, at, keys[at + 1] as string), at + 1, keys[at] as string);
+          expect((await send({ name, keys: other, args }, salt))[0], `keys ${at} and ${at + 1}`).to.equal('GARBLED');
+        }
+        for (const guard of ['', ':', 'x', '-', 'a:b', guardOf('salt', ['other']), String(args.at(-1)).replace(':', ';')]) {
+          const other = put(args, args.length - 1, guard);
+          expect((await send({ name, keys, args: other }, saltOf(guard)))[0], `guard ${guard}`).to.equal('GARBLED');
+        }
+        const none = (await lua.runRaw(name, keys, args.slice(0, -1))) as Buffer[];
+        expect(String(none[0])).to.equal('GARBLED');
+        expect(await lua.snapshot()).to.deep.equal(before);
+        expect(await lua.published()).to.deep.equal([]);
+      });
+    });
+  }
+
+  it('the check of an answer is another one for each call, and for each word of it', async () => {
+    const [one, other] = [guardOf('one', [lua.of('a').context]), guardOf('other', [lua.of('a').context])];
+    const ask = async (guard: string): Promise<(string | number)[]> =>
+      (await lua.when(1_795_449_849_000, () =>
+        lua.runSource(scriptSource('versions'), [lua.of('a').context], [guard]),
+      )) as string[];
+    const first = await ask(one);
+    const second = await ask(other);
+    expect(first.slice(2, -1)).to.deep.equal(second.slice(2, -1));
+    expect(first.at(-1)).to.equal(answerCheck('one', first.slice(0, -1)));
+    expect(second.at(-1)).to.equal(answerCheck('other', second.slice(0, -1)));
+    expect(first.at(-1)).to.not.equal(answerCheck('other', first.slice(0, -1)));
+    for (let at = 0; at + 1 < first.length; at += 1) {
+      const words = put(first.slice(0, -1), at, `${first[at]}0`);
+      expect(answerCheck('one', words), `word ${at}`).to.not.equal(first.at(-1));
+    }
+  });
+
+  it('of catchup, the entries after it have checksums of their own', async () => {
+    const { context, log } = lua.of('a');
+    const args = [0, 10, 'all'];
+    const reply = (await lua.runRaw('catchup', [context, log], [...args, guardOf('salt', [context, log, ...args])])) as (
+      | Buffer
+      | number
+    )[];
+    const words = reply.slice(0, 5).map((word) => (Buffer.isBuffer(word) ? word.toString() : word));
+    expect(String(reply[5])).to.equal(answerCheck('salt', words));
+    expect(reply).to.have.length(7);
+    expect((await lua.log('a'))[0]?.sum).to.match(/^[0-9a-f]{16}$/);
+  });
+
+  it('is the one of src/core/seal.ts for any bytes', async () => {
+    const id = 'ü \0\n\r"{}:';
+    const call = (await requestOf(() => lua.commit(id, '1', { by: 'ü' }))) as Request;
+    expect((await send(call, saltOf(String(call.args.at(-1)))))[0]).to.equal('COMMITTED');
+    const parts = [Buffer.from([0, 255, 10]), 'x', 7];
+    const text = Buffer.concat([Buffer.from('s\n'), Buffer.from([0, 255, 10]), Buffer.from('\nx\n7')]);
+    expect(guardOf('s', parts)).to.equal(`s:${sha1Hex(text).slice(0, 16)}`);
+  });
+});
