@@ -104,6 +104,27 @@ const CASES: readonly Case[] = [
   { script: 'quarantine', what: 'that lets go', call: (lua) => quarantine(lua, 'c', 'drop') },
   { script: 'drop', what: 'of copies and entries', call: (lua) => drop(lua, 'a', 'k', ['1-0']) },
   {
+    script: 'scrub',
+    what: 'of two',
+    call: (lua) => lua.run('scrub', [lua.of('a').context, lua.of('c').context], [100_000, '-', 1]),
+  },
+  {
+    script: 'reconcile',
+    what: 'of two',
+    call: (lua) => {
+      const { exp, use, size, mem, tag } = lua.shard;
+      return lua.run('reconcile', [exp, use, size, mem], [tag, '60000 60000 PUBLISH tester 2 1', 'a', 'b']);
+    },
+  },
+  {
+    script: 'totals',
+    what: 'of what is in quarantine',
+    call: (lua) => {
+      const { size, mem, tag } = lua.shard;
+      return lua.run('totals', [size, mem, `${tag}:q:c`], ['0 0 0 0 0', '-', 1_000, 0]);
+    },
+  },
+  {
     script: 'probe',
     what: 'of all commands',
     call: (lua) => {
@@ -177,6 +198,9 @@ describe('the guard of the Lua scripts', function () {
         expect(status).to.be.oneOf([
           ...[
             'COMMITTED',
+            'SCRUBBED',
+            'RECONCILED',
+            'TOTALS',
             'DELETED',
             'TOUCHED',
             'EXPIRED',
