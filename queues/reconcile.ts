@@ -4,12 +4,14 @@
  */
 import type { Fixes, Maintenance } from '../src/store/Maintenance.js';
 import { heal } from './sweep.js';
-import { Interrupted, type QueueKind, rest, type Work } from './work.js';
+import { errorText, Interrupted, type QueueKind, rest, type Work } from './work.js';
 
 export interface ReconcileResult {
   readonly checked: number;
   /** What was mended, how often; what is 0 is left out. */
   readonly fixed: Partial<Fixes>;
+  /** Contexts that vanished without having expired: those that were rebuilt, and those that nobody has. */
+  readonly recovered: number;
   readonly lost: number;
   readonly damaged: number;
   readonly healed: number;
@@ -20,6 +22,8 @@ export interface ReconcileResult {
 export interface ReconcileOptions {
   readonly signal: AbortSignal;
   readonly heal: (id: string) => Promise<boolean>;
+  /** Has a context that vanished rebuilt. */
+  readonly recover: (id: string) => Promise<boolean>;
   readonly found?: (what: 'lost' | 'damaged', id: string) => void;
   readonly progress?: (result: ReconcileResult) => void;
 }
@@ -42,6 +46,11 @@ async function reconcileJob(work: Work): Promise<object> {
   const result = await reconcilePass(maintenance, {
     signal,
     heal: (id) => heal(work, id),
+    recover: (id) =>
+      maintenance.recover(id, { signal }).catch((error: unknown) => {
+        logger.error({ namespace, id, error: errorText(error) }, 'a context that vanished could not be rebuilt now');
+        return false;
+      }),
     found: (what, id) => {
       if (what === 'lost')
         logger.error(
@@ -59,7 +68,7 @@ async function reconcileJob(work: Work): Promise<object> {
 export async function reconcilePass(maintenance: Maintenance, options: ReconcileOptions): Promise<ReconcileResult> {
   const { signal } = options;
   const fixed: Partial<Record<keyof Fixes, number>> = {};
-  const result = { checked: 0, fixed, lost: 0, damaged: 0, healed: 0, unsettled: 0 };
+  const result = { checked: 0, fixed, recovered: 0, lost: 0, damaged: 0, healed: 0, unsettled: 0 };
   const seen = new Set<string>();
   for await (const step of maintenance.reconcile({ signal })) {
     result.checked += step.checked;
@@ -67,6 +76,10 @@ export async function reconcilePass(maintenance: Maintenance, options: Reconcile
     for (const [name, count] of Object.entries(step.fixed) as [keyof Fixes, number][])
       if (count > 0) fixed[name] = (fixed[name] ?? 0) + count;
     for (const id of step.lost) {
+      if (await options.recover(id)) {
+        result.recovered += 1;
+        continue;
+      }
       result.lost += 1;
       options.found?.('lost', id);
     }

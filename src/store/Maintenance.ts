@@ -226,6 +226,12 @@ export class Maintenance {
     return this.sound(id, options);
   }
 
+  /** Has a context that vanished rebuilt from its log and checkpoints, or from another instance; whether it is there again. */
+  async recover(id: string, options: WorkOptions = {}): Promise<boolean> {
+    await this.repair(id, options);
+    return (await this.#parts.commands.versionOf(id, this.#deadline())) !== null;
+  }
+
   /**
    * Holds indexes, accounts and remains against reality, and mends them: first what the indexes know, then what only its keys tell of, and
    * the totals of each shard last.

@@ -139,12 +139,19 @@ describe('lukhas-context worker, scrub and reconcile', function () {
     });
   });
 
-  it('reconcile: 4 where a context vanished', async () => {
+  it('reconcile: rebuilds a context that vanished, and ends with 4 where it cannot', async () => {
+    const value = { text: Array.from({ length: 3_000 }, (_, n) => (n * 7_919).toString(36)).join(' ') };
     await store.set('a', { n: 1 });
+    await store.set('b', value);
     await server.cli('del', store.keysOf('a').context);
+    const first = await json('reconcile');
+    expect([first.code, first.answer.recovered, first.answer.lost]).to.deep.equal([0, 1, []]);
+    expect((await store.get('a', { fresh: true }))?.value).to.deep.equal({ n: 1 });
+    const { context } = store.keysOf('b');
+    for (const kind of ['c', 'k', 'j']) await server.cli('del', context.replace('}:c:', `}:${kind}:`));
     const { code, answer } = await json('reconcile');
     expect(code).to.equal(4);
-    expect(answer).to.deep.include({ ok: false, lost: ['a'] });
+    expect(answer).to.deep.include({ ok: false, lost: ['b'] });
   });
 
   it('have help with examples and exit codes', async () => {

@@ -23,11 +23,11 @@ export function reconcileCommand(signal: AbortSignal): Command {
   return withHelp(command, {
     examples: [
       ['lukhas-context reconcile --namespace agents', 'what was mended, by kind'],
-      ['lukhas-context reconcile --json', '{"ok":true,"complete":true,"checked":2,"fixed":{},"lost":[],...}'],
+      ['lukhas-context reconcile --json', '{"ok":true,"complete":true,"checked":2,"fixed":{},"recovered":0,"lost":[],...}'],
     ],
     exits: {
       0: 'all agrees, or was mended',
-      4: 'a context is damaged and could not be healed, or vanished without having expired',
+      4: 'a context is damaged and could not be healed, or vanished without having expired and could not be rebuilt',
     },
   });
 }
@@ -38,6 +38,7 @@ async function reconcile({ store, output, signal }: Session): Promise<number> {
   const result = await reconcilePass(store.maintenance, {
     signal,
     heal: (id) => store.maintenance.repair(id, { signal }),
+    recover: (id) => store.maintenance.recover(id, { signal }),
     found: (what, id) => {
       if (what === 'lost') lost.push(id);
       if (!output.json)
@@ -50,10 +51,10 @@ async function reconcile({ store, output, signal }: Session): Promise<number> {
     },
   });
   if (showing) process.stderr.write('\r\x1b[K');
-  const { checked, fixed, damaged, healed, unsettled } = result;
+  const { checked, fixed, recovered, damaged, healed, unsettled } = result;
   const ok = damaged === healed && lost.length === 0;
   const complete = !signal.aborted;
-  if (output.json) output.document({ ok, complete, checked, fixed, lost, damaged, healed, unsettled });
+  if (output.json) output.document({ ok, complete, checked, fixed, recovered, lost, damaged, healed, unsettled });
   else {
     const mended = Object.entries(fixed);
     if (mended.length > 0)
@@ -63,6 +64,7 @@ async function reconcile({ store, output, signal }: Session): Promise<number> {
           mended.map(([name, times]) => [count(times), WORDS[name as keyof typeof WORDS]] as const),
         ),
       );
+    if (recovered > 0) output.line(`${count(recovered)} that had vanished rebuilt from log, checkpoint or another instance`);
     const end = complete ? '' : 'stopped early: ';
     output.line(`${end}${count(checked)} looked at, ${mended.length === 0 ? 'nothing to mend' : 'mended'}`);
     if (unsettled > 0) output.note(`${unsettled} totals changed while they were summed: the next pass looks again`);
