@@ -273,6 +273,11 @@ if built and #built.removed > 0 then
   redis.call('HDEL', context, unpack(built.removed))
 end
 if aside then
+  -- what instances that predict have said of it (lua/include/fit.lua) is not the document's
+  local need = redis.call('HGET', old, 'need')
+  if need then
+    redis.call('HSET', context, 'need', need)
+  end
   redis.call('UNLINK', old)
 end
 if fence ~= '0' then

@@ -45,7 +45,7 @@ end
 local now = clock_ms()
 local version = tonumber(v)
 redis.call('RENAME', context, aside)
-redis.call('HSET', aside, 'why', why, 'when', now, 'by', by)
+redis.call('HSET', aside, 'why', why, 'when', now, 'who', by)
 redis.call('PERSIST', aside)
 redis.call('HSET', context, 'v', version, 'at', now, 'by', by, 'q', why)
 -- who holds it must hold it still, and who had to give it up must not come back

@@ -7,7 +7,7 @@
 -- KEYS[5] zset    {tag}:size, id by accounted bytes
 -- KEYS[6] hash    {tag}:mem, the shard's accounts
 -- KEYS[7] hash    {tag}:o:<id>, where what was damaged waits until the document was read back; never there afterwards
--- ARGV[1] string  header, words: fingerprint version crc sha1 length(bytes) at(ms) exp(ms)|- op by tombstone(ms) grace(ms) publishCommand protocol source
+-- ARGV[1] string  header, words: fingerprint version crc sha1 length(bytes) at(ms) exp(ms)|- op by tombstone(ms) grace(ms) publishCommand protocol source repairer
 -- ARGV[2] string  plan of all chunks (lua/include/plan.lua), or empty: the document is one field, ARGV[5]
 -- ARGV[3] string  id
 -- ARGV[4] string  channel
@@ -28,8 +28,8 @@
 -- @include account
 -- @include settle
 local context, log, exp_index, use_index, size_index, mem, old = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local print, v, crc, sha, len, at, exp, op, by, tombstone, grace, publish, protocol, source = string.match(ARGV[1],
-  '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+local print, v, crc, sha, len, at, exp, op, by, tombstone, grace, publish, protocol, source, repairer = string.match(ARGV[1],
+  '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
 local plan, id, channel = ARGV[2], ARGV[3], ARGV[4]
 if not arrived(ARGV[#ARGV], context, log, exp_index, use_index, size_index, mem, old, ARGV[1], plan, id, channel) then
   return answered({ 'GARBLED' })
@@ -83,10 +83,10 @@ for _, name in ipairs({ 'fence', 'intent' }) do
   end
 end
 local entry = next_entry(log, v)
-local fields = { 'kind', 'repaired', 'frame', source, 'base', crc, 'crc', crc, 'sha', sha, 'len', len, 'op', '-', 'by', by, 'at', now, 'exp', exp }
+local fields = { 'kind', 'repaired', 'frame', source, 'base', crc, 'crc', crc, 'sha', sha, 'len', len, 'op', '-', 'by', repairer, 'at', now, 'exp', exp }
 if protocol == '2' then
   fields[#fields + 1] = 'sum'
-  fields[#fields + 1] = entry_sum(id, entry, 'repaired', '-', crc, crc, sha, len, now, exp, '-', by, source)
+  fields[#fields + 1] = entry_sum(id, entry, 'repaired', '-', crc, crc, sha, len, now, exp, '-', repairer, source)
 end
 redis.pcall('XADD', log, entry, unpack(fields))
 local newest, older = checkpoint_keys(context)
@@ -107,5 +107,5 @@ redis.call('ZADD', use_index, 'NX', now, id)
 settle(context, #(manifest or ''))
 local used = account(id, context, log, size_index, mem, checkpoint_bytes(context))
 redis.call(publish, channel, frame_header({ protocol = protocol, kind = 'touch', encoding = '-', parts = 0, version = v, crc = crc, sha = '-',
-  length = 0, base = v, base_crc = crc, at = now, exp = exp, op = '-', by = by }))
+  length = 0, base = v, base_crc = crc, at = now, exp = exp, op = '-', by = repairer }))
 return answered({ 'REPAIRED', tonumber(v), used })

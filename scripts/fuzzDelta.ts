@@ -1,7 +1,7 @@
 /**
  * Looks for documents and deltas that break the delta code: `npm run fuzz:delta -- --rounds 1000000 --minutes 30`. First random edits there and
- * back, then damaged deltas for the decoder and, beside it, damaged plans for lua/commit.lua on a Redis of its own. Ends with exit code 1
- * at the first thing that does not hold, and says what brings it about again.
+ * back, then damaged deltas for the decoder and, beside it, frames of a hostile writer for a replica and damaged plans for lua/commit.lua on
+ * a Redis of its own. Ends with exit code 1 at the first thing that does not hold, and says what brings it about again.
  */
 import { setImmediate } from 'node:timers/promises';
 import { Command } from 'commander';
@@ -13,6 +13,7 @@ import { applySplice, readSplice, writeSplice } from '../src/core/spliceFormat.j
 import { endAll } from '../test/helpers/cleanup.js';
 import { sharedServer } from '../test/helpers/RedisServer.js';
 import { editConversation, makeConversation, type Rng, seededRng } from '../test/helpers/random.js';
+import { fuzzHostileFrames } from './fuzz/hostileFrames.js';
 import { fuzzLuaPlans } from './fuzz/luaPlan.js';
 
 const REPORT_MS = 10_000;
@@ -68,6 +69,7 @@ async function main({ rounds, minutes, seed, redis }: Options): Promise<void> {
   const until = (): boolean => failed || performance.now() >= end;
   const ended = await Promise.allSettled([
     damagedDeltas(seed, until).catch((error: unknown) => fail(error)),
+    hostileFrames(seed, until).catch((error: unknown) => fail(error)),
     ...(redis ? [damagedPlans(seed, until).catch((error: unknown) => fail(error))] : []),
   ]);
   for (const outcome of ended) if (outcome.status === 'rejected') throw outcome.reason;
@@ -166,6 +168,13 @@ function damagedDelta(seed: number, sum: { refused: number; taken: number; slowe
     sum.refused += 1;
   }
   sum.slowest = Math.max(sum.slowest, performance.now() - begun);
+}
+
+async function hostileFrames(seed: number, until: () => boolean): Promise<void> {
+  const result = await fuzzHostileFrames({ seed, until, report: (line) => console.log(line) });
+  const { frames, outcomes, slowest, memory } = result;
+  const most = Math.round(memory / 1024 / 1024);
+  console.log(`${frames} hostile frames: ${JSON.stringify(outcomes)}, slowest ${slowest.toFixed(1)} ms, ${most} MiB at most`);
 }
 
 async function damagedPlans(seed: number, until: () => boolean): Promise<void> {

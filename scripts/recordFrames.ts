@@ -181,7 +181,7 @@ async function largeSeries(recorder: Recorder, rng: Rng): Promise<void> {
 
 async function record(file: string, protocol: number): Promise<void> {
   const server = await RedisServer.start();
-  const options = { redis: server.url, namespace: uniqueNamespace('frames'), logger: false } as const;
+  const options = { redis: server.url, namespace: uniqueNamespace('frames'), workers: 'off', logger: false } as const;
   const store = await ContextStore.connect({ ...options, heartbeat: '1h', instanceId: 'recorder' });
   try {
     const client = server.client();

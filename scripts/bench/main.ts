@@ -8,6 +8,7 @@ import { RedisServer } from '../../test/helpers/RedisServer.js';
 import { bandwidth } from './bandwidth.js';
 import { commit } from './commit.js';
 import { contention } from './contention.js';
+import { expiry } from './expiry.js';
 import type { Benchmark, Setting } from './lib/benchmark.js';
 import { build } from './lib/built.js';
 import { describeMachine, machineSentence } from './lib/machine.js';
@@ -16,8 +17,9 @@ import { markdown, type Table } from './lib/table.js';
 import { propagation } from './propagation.js';
 import { read } from './reads.js';
 import { rivals } from './rivals.js';
+import { scrub } from './scrub.js';
 
-const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, bandwidth, rivals];
+const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, bandwidth, expiry, scrub, rivals];
 
 interface Options {
   readonly only?: readonly string[];

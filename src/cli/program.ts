@@ -7,12 +7,18 @@ import { historyCommand } from './commands/history.js';
 import { inspectCommand } from './commands/inspect.js';
 import { listCommand } from './commands/list.js';
 import { patchCommand } from './commands/patch.js';
+import { quarantineCommand } from './commands/quarantine.js';
+import { reconcileCommand } from './commands/reconcile.js';
+import { repairCommand } from './commands/repair.js';
+import { restoreCommand } from './commands/restore.js';
+import { scrubCommand } from './commands/scrub.js';
 import { setCommand } from './commands/set.js';
 import { statsCommand } from './commands/stats.js';
 import { touchCommand } from './commands/touch.js';
 import { upgradeCommand } from './commands/upgrade.js';
 import { verifyCommand } from './commands/verify.js';
 import { watchCommand } from './commands/watch.js';
+import { workerCommand } from './commands/worker.js';
 import { withHelp } from './help.js';
 import { packageVersion } from './packageRoot.js';
 import { DEFAULT_NAMESPACE, DEFAULT_REDIS } from './session.js';
@@ -37,7 +43,8 @@ export function createProgram(signal: AbortSignal): Command {
   // biome-ignore format: the order of the help
   const commands = [
     getCommand, setCommand, patchCommand, deleteCommand, touchCommand, listCommand, watchCommand,
-    historyCommand, inspectCommand, verifyCommand, statsCommand, doctorCommand, upgradeCommand, demoCommand,
+    historyCommand, inspectCommand, verifyCommand, repairCommand, restoreCommand, quarantineCommand, statsCommand, doctorCommand, upgradeCommand,
+    scrubCommand, reconcileCommand, workerCommand, demoCommand,
   ];
   for (const create of commands) program.addCommand(create(signal).copyInheritedSettings(program));
   return withHelp(program, {

@@ -43,7 +43,8 @@ export function globalFlags(command: Command): GlobalFlags {
 export async function storeOptions(flags: GlobalFlags): Promise<StoreOptions> {
   const { redis, namespace, timeout } = flags;
   const limits = timeout === undefined ? {} : { timeout, connectTimeout: timeout };
-  return { redis, namespace, logger: flags.verbose ? await stderrLogger() : false, ...limits };
+  // a command does what it was asked for, and leaves the background work to others
+  return { redis, namespace, workers: 'off', logger: flags.verbose ? await stderrLogger() : false, ...limits };
 }
 
 /** On stderr: stdout holds the command's answer and nothing else. */
@@ -58,7 +59,7 @@ export async function withStore(
   flags: GlobalFlags,
   signal: AbortSignal,
   body: (session: Session) => Promise<number | undefined>,
-  further: Pick<StoreOptions, 'log'> = {},
+  further: Pick<StoreOptions, 'log' | 'queues'> = {},
 ): Promise<void> {
   // Loaded when it is needed: help and refused input come in half the time without.
   const { ContextStore } = await import('../store/ContextStore.js');

@@ -118,11 +118,19 @@ export class JsonDocument {
   }
 
   #indexed(): NonNullable<Index> {
-    if (this.#index === undefined) {
+    this.#index ??= this.#makeIndex();
+    return this.#index;
+  }
+
+  #makeIndex(): NonNullable<Index> {
+    try {
       const { bytes, node } = indexOf(this.value);
       const canonical = this.#text === undefined || (bytes === this.text.length && crc32Hex(utf8(this.value)) === this.text.crc);
-      this.#index = { canonical, root: node };
+      return { canonical, root: node };
+    } catch (error) {
+      // nested deeper than the stack: it is parsed and searched as a whole
+      if (error instanceof RangeError) return { canonical: false, root: undefined };
+      throw error;
     }
-    return this.#index;
   }
 }

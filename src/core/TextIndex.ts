@@ -5,6 +5,7 @@
  * It describes the text that `JSON.stringify` makes, and nothing else.
  */
 
+import { ChildLayout } from './ChildLayout.js';
 import { isContainer, type JsonArray, type JsonObject, type JsonValue } from './json.js';
 import { textBytes } from './jsonSize.js';
 
@@ -20,6 +21,42 @@ export interface IndexNode {
   readonly bytes: number;
   /** Nodes of children that have one, at their index; shorter where the last ones have none. */
   readonly nodes: readonly (IndexNode | undefined)[];
+  /** The same sizes, where they were changed from version to version: see {@link layoutOf}. */
+  readonly layout?: ChildLayout;
+}
+
+/** A node whose sizes are in one piece only where somebody asks for that. */
+export class LaidOutNode implements IndexNode {
+  readonly keys: readonly string[] | null;
+  readonly nodes: readonly (IndexNode | undefined)[];
+  readonly layout: ChildLayout;
+  #sizes: Uint32Array | undefined;
+
+  constructor(keys: readonly string[] | null, nodes: readonly (IndexNode | undefined)[], layout: ChildLayout) {
+    this.keys = keys;
+    this.nodes = nodes;
+    this.layout = layout;
+  }
+
+  get bytes(): number {
+    return this.layout.bytes;
+  }
+
+  get sizes(): Uint32Array {
+    this.#sizes ??= this.layout.sizes();
+    return this.#sizes;
+  }
+}
+
+const layouts = new WeakMap<IndexNode, ChildLayout>();
+
+/** The sizes of a node's children in blocks; cut once. */
+export function layoutOf(node: IndexNode): ChildLayout {
+  const known = node.layout ?? layouts.get(node);
+  if (known !== undefined) return known;
+  const layout = ChildLayout.of(node.sizes);
+  layouts.set(node, layout);
+  return layout;
 }
 
 /** A value's text: its length, and its node where it has one. */

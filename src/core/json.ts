@@ -188,8 +188,9 @@ function sameKeys(a: JsonObject, b: JsonObject): boolean {
   return keys.length === others.length && keys.every((key, index) => key === others[index]);
 }
 
+const INHERITED_NAMES: readonly string[] = Object.getOwnPropertyNames(Object.prototype);
 /** A set, because `in` takes five times as long. */
-const INHERITED: ReadonlySet<string> = new Set(Object.getOwnPropertyNames(Object.prototype));
+const INHERITED: ReadonlySet<string> = new Set(INHERITED_NAMES);
 
 function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
@@ -245,6 +246,41 @@ export function setKey(object: Record<string, JsonValue>, key: string, value: Js
 /** A copy of `object` that can be changed, `__proto__` and all; its members are shared. */
 export function copyMembers(object: JsonObject): Record<string, JsonValue> {
   return { ...object };
+}
+
+/** Objects with more members than this are dictionaries in V8, as `JSON.parse` makes them. */
+const WIDE = 128;
+
+/**
+ * An object that so many members are to be put into. One without a prototype begins as a dictionary: that spares a wide one the way through
+ * a hidden class for each member, and makes copying it three to eight times as fast as `{ ...object }`.
+ */
+export function objectFor(members: number): Record<string, JsonValue> {
+  return members > WIDE ? (Object.setPrototypeOf(Object.create(null), Object.prototype) as Record<string, JsonValue>) : {};
+}
+
+/** Gives `target` the members of `source` that `keys` names from `from` to `to`. */
+export function takeMembers(
+  target: Record<string, JsonValue>,
+  source: JsonObject,
+  keys: readonly string[],
+  from: number,
+  to: number,
+): void {
+  if (INHERITED_NAMES.some((name) => Object.hasOwn(source, name))) {
+    for (let index = from; index < to; index += 1)
+      setKey(target, keys[index] as string, source[keys[index] as string] as JsonValue);
+    return;
+  }
+  for (let index = from; index < to; index += 1) target[keys[index] as string] = source[keys[index] as string] as JsonValue;
+}
+
+/** {@link copyMembers} where the keys are known: all of them, in order. */
+export function copyKnown(object: JsonObject, keys: readonly string[]): Record<string, JsonValue> {
+  if (keys.length <= WIDE) return { ...object };
+  const copy = objectFor(keys.length);
+  takeMembers(copy, object, keys, 0, keys.length);
+  return copy;
 }
 
 /** Deeper than this, freezing goes on without recursion. */

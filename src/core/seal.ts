@@ -44,6 +44,12 @@ export function entrySum(id: string, entry: SummedEntry): string {
   return sha1Hex(whole ? words : Buffer.concat([Buffer.from(words), frame])).slice(0, 16);
 }
 
+/** Whether an entry has its checksum, and a whole document in it its own. */
+export const isSoundEntry = (id: string, entry: SummedEntry, sum: string): boolean => {
+  const whole = entry.kind === 'full' && entry.encoding === '-' && entry.frame.length > 0;
+  return sum === entrySum(id, entry) && (!whole || sha1Hex(entry.frame) === entry.sha);
+};
+
 /** The last argument of a guarded script. @param parts - all keys, then the arguments that have no checksum of their own */
 export function guardOf(salt: string, parts: readonly (string | number | Buffer)[]): string {
   let text = `${salt}\n`;

@@ -1,5 +1,5 @@
 /** All that is stored of one context, looked at as a whole: what is damaged, and what it should be. Nothing is read or written here. */
-import { sha1Hex } from '../core/checksum.js';
+import { crc32Hex, sha1Hex } from '../core/checksum.js';
 import { sealOf } from '../core/seal.js';
 import type { StoredParts } from '../redis/IntegrityCommands.js';
 import type { LogEntry } from '../redis/logEntries.js';
@@ -118,12 +118,43 @@ export function factsOf(stored: Stored): Facts | 'gone' | null {
   return own;
 }
 
-/** The context's own facts, where they have their seal. */
-function ownFacts({ id, fields }: Stored): Facts | null {
+/**
+ * The context's own facts, where they have their seal: as they stand, or with what can be computed from the bytes, and what stands elsewhere as
+ * well, in the place of a field that is damaged. The seal proves which of them are true.
+ */
+function ownFacts({ id, fields, log, indexedExpiry }: Stored): Facts | null {
   const stored = fields === null ? null : storedContext(fields);
-  if (fields === null || stored === null || stored.seal === '' || stored.seal !== sealOf(id, stored.facts)) return null;
-  const { version, crc, length, at, expiresAt } = stored;
-  return { version, crc, length, at, expiresAt, by: text(fields.by) || '-', operation: text(fields.op) || '-' };
+  if (fields === null || stored === null || stored.seal === '') return null;
+  const bytes = bytesOf(stored);
+  const last = log.at(-1);
+  const { v, crc, sha, len, at, exp } = stored.facts;
+  const computed = isChunked(fields) ? sha1Hex(text(fields.chunks)) : sha1Hex(bytes);
+  const documents = [
+    { crc, sha, len },
+    { crc: crc32Hex(bytes), sha: computed, len: bytes.length },
+  ];
+  const versions = [v, ...(last === undefined ? [] : [last.version])];
+  const times = [at, ...(last === undefined ? [] : [last.at])];
+  const expiries = [exp, indexedExpiry, null];
+  for (const document of documents) {
+    for (const version of versions) {
+      for (const time of times) {
+        for (const expiry of expiries) {
+          if (stored.seal !== sealOf(id, { v: version, ...document, at: time, exp: expiry })) continue;
+          return {
+            version: Number(version),
+            crc: document.crc,
+            length: Number(document.len),
+            at: Number(time),
+            expiresAt: expiry === null ? null : Number(expiry),
+            by: text(fields.by) || '-',
+            operation: text(fields.op) || '-',
+          };
+        }
+      }
+    }
+  }
+  return null;
 }
 
 /** An expiry changes without a version, so it stands in three places; the one with which the seal is right is the true one. */

@@ -86,8 +86,10 @@ const ASK_AGAIN_MS = 20;
 /** The log holds a whole document at least every so many versions, so that what it keeps can be replayed. */
 const KEYFRAME_EVERY = 64;
 /** Redis itself removes an expired context this long after its time, if nobody has: a net behind the sweep, ms. */
-const GRACE_MS = 60_000;
-const PUBLISH = 'PUBLISH';
+export const GRACE_MS = 60_000;
+export const PUBLISH = 'PUBLISH';
+/** How often a context is read again that is not found although it is there. */
+const MOST_DENIALS = 3;
 /** Contexts that are remembered to be stored in chunks, so that reading one again takes one round trip. */
 const REMEMBERED = 10_000;
 
@@ -210,6 +212,31 @@ export class ContextCommands {
     return reply[0] === 'TOUCHED' ? { version: Number(reply[1]), expiresAt: optional(reply[2]) } : null;
   }
 
+  /**
+   * Says that this instance needs a context for `needMs` from now, and gives it the expiry that all instances which predict need together
+   * (lua/include/fit.lua): a later one; or, where its expiry is `expected`, an earlier one. `hold`: it needs it for as long as was written. Null where there is none.
+   */
+  async fit(
+    id: string,
+    operation: string,
+    needMs: number,
+    expected: number | 'hold' | null,
+    deadline: Deadline,
+  ): Promise<{ version: number; expiresAt: number | null } | null> {
+    const keys = this.keys.of(id);
+    const { tombstoneMs, instanceId } = this.settings;
+    const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'predict the expiry' }, (attempt) =>
+      this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
+        `${operation} ${instanceId} ${needMs} ${attempt.slice(0, attempt.indexOf(' '))} ${expected ?? '-'}`,
+        `${tombstoneMs} ${GRACE_MS} ${PUBLISH} ${this.#mode}`,
+        id,
+        keys.channel,
+      ]),
+    );
+    // what is damaged is left to the reads, which mend it
+    return reply[0] === 'TOUCHED' || reply[0] === 'KEPT' ? { version: Number(reply[1]), expiresAt: optional(reply[2]) } : null;
+  }
+
   /** A question changes nothing: it is asked again until its time is over when the connection is lost or Redis is busy. */
   async ask<T>(deadline: Deadline, ask: () => Promise<T>): Promise<T> {
     for (let tries = 0; ; tries += 1) {
@@ -229,8 +256,18 @@ export class ContextCommands {
     return this.ask(deadline, () => this.connection.attempt(deadline, doing, run));
   }
 
-  /** The fields of a context; the caller judges its expiry. One round trip; a second where it was not known to be stored in chunks. */
+  /**
+   * The fields of a context; the caller judges its expiry. One round trip; a second where it was not known to be stored in chunks, and where
+   * nothing is found: a key that was damaged on its way finds nothing either, so that is asked again by a script with a guard.
+   */
   async read(id: string, deadline: Deadline): Promise<StoredContext | null> {
+    for (let tries = 0; ; tries += 1) {
+      const found = await this.#read(id, deadline);
+      if (found !== null || tries === MOST_DENIALS || (await this.versionOf(id, deadline)) === null) return found;
+    }
+  }
+
+  async #read(id: string, deadline: Deadline): Promise<StoredContext | null> {
     const key = contextKey(this.keys.shardOf(id), id);
     if (!this.#chunked.has(id)) {
       const fields = named(await this.asked(deadline, 'read', (client) => client.hmgetBuffer(key, ...READ_FIELDS)));
@@ -239,8 +276,18 @@ export class ContextCommands {
     return this.#whole(id, await this.asked(deadline, 'read', (client) => client.hgetallBuffer(key)));
   }
 
-  /** Several in one round trip, as {@link read}, in the order of the ids. */
+  /** Several, as {@link read}, in the order of the ids. */
   async readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
+    const found = await this.#readMany(ids, deadline);
+    return Promise.all(found.map((stored, index) => stored ?? this.#confirmed(ids[index] as string, deadline)));
+  }
+
+  /** Nothing was found: whether that is so. Those that are asked in one tick share a pipeline. */
+  async #confirmed(id: string, deadline: Deadline): Promise<StoredContext | null> {
+    return (await this.versionOf(id, deadline)) === null ? null : this.read(id, deadline);
+  }
+
+  async #readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
     const ask = (client: Redis, id: string, all: boolean) => {
       const key = contextKey(this.keys.shardOf(id), id);
       return all

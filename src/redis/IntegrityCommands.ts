@@ -95,7 +95,7 @@ export class IntegrityCommands {
     const { context, log, exp, use, size, mem, old, channel } = keys.of(id);
     const { version, crc, at, expiresAt, by, operation, text } = sound;
     const words = `${fingerprint} ${version} ${crc} ${text.sha1} ${text.length} ${at} ${expiresAt ?? '-'} ${operation} ${by}`;
-    const header = `${words} ${settings.tombstoneMs} ${GRACE_MS} ${PUBLISH} ${protocol} ${source}`;
+    const header = `${words} ${settings.tombstoneMs} ${GRACE_MS} ${PUBLISH} ${protocol} ${source} ${settings.instanceId}`;
     const plan = text.chunked ? fullPlan(text, FIRST_CHUNK) : '';
     const documents = text.chunked ? text.chunks.map(({ bytes }) => bytes) : [text.bytes()];
     const guarded = [header, plan, id, channel];

@@ -12,17 +12,13 @@ import { RedisClock } from '../core/RedisClock.js';
 import { answerCheck, guardOf } from '../core/seal.js';
 import { onAbort } from './abortFan.js';
 import { DeadlineWatch } from './DeadlineWatch.js';
+import { type ConnectionListener, type ConnectionName, Link } from './Link.js';
 import { isNoScript, toContextError } from './redisErrors.js';
 import { type ScriptName, script } from './scripts.js';
 
 type ClientOptions = Omit<RedisOptions, 'replyMapping'>;
 export type RedisTarget = string | ClientOptions | Redis;
-export type ConnectionName = 'commands' | 'subscriptions';
-
-export interface ConnectionListener {
-  up(connection: ConnectionName): void;
-  down(connection: ConnectionName, reason: string): void;
-}
+export type { ConnectionListener, ConnectionName };
 
 export interface ConnectionOptions {
   readonly target: RedisTarget;
@@ -71,7 +67,7 @@ function clientOptions(options: ConnectionOptions, name: ConnectionName): Client
 }
 
 /** The options of a client that another copy or version of ioredis made, or undefined where it is no client. */
-function optionsOf(target: object): ClientOptions | undefined {
+export function optionsOf(target: object): ClientOptions | undefined {
   const { duplicate, options } = target as { duplicate?: unknown; options?: unknown };
   return typeof duplicate === 'function' && typeof options === 'object' && options !== null
     ? (options as ClientOptions)
@@ -119,70 +115,6 @@ function onHost(target: RedisTarget, host: string, port: number): RedisTarget {
   return { ...login, host, port };
 }
 
-/** One ioredis client with what is known of its health. */
-class Link {
-  readonly client: Redis;
-  lastError: Error | null = null;
-  up = false;
-  /** Bytes received when the oldest question was asked that nothing has come after, and the time of that. */
-  #heard = -1;
-  #askedAt = 0;
-
-  constructor(client: Redis, name: ConnectionName, listener: ConnectionListener) {
-    this.client = client;
-    client.on('error', (error: Error) => {
-      this.lastError = error;
-    });
-    // ioredis bounds the time to connect, but waits for ever for the replies of its handshake
-    const handshakeMs = client.options.connectTimeout;
-    let handshake: NodeJS.Timeout | undefined;
-    client.on('connect', () => {
-      clearTimeout(handshake);
-      handshake = setTimeout(() => {
-        this.lastError = new Error(`connected, but no answer within ${handshakeMs} ms`);
-        client.disconnect(true);
-      }, handshakeMs);
-    });
-    client.on('close', () => clearTimeout(handshake));
-    client.on('ready', () => {
-      clearTimeout(handshake);
-      this.lastError = null;
-      this.up = true;
-      this.#heard = -1;
-      listener.up(name);
-    });
-    client.on('close', () => {
-      if (!this.up) return;
-      this.up = false;
-      listener.down(name, this.lastError?.message ?? 'the connection was closed');
-    });
-  }
-
-  /** Something is asked of it now. */
-  asked(now: number): void {
-    const received = this.#received;
-    if (received === this.#heard) return;
-    this.#heard = received;
-    this.#askedAt = now;
-  }
-
-  /** For how long not a byte has come although something was asked, ms: whatever time each single question was given. */
-  silentMs(now: number): number {
-    return this.#received === this.#heard ? now - this.#askedAt : 0;
-  }
-
-  /** Drops the connection; a new one follows by itself. All that wait for this one find out at the same time, and one of them is enough. */
-  reset(reason: string): void {
-    this.lastError = new Error(reason);
-    this.#heard = -1;
-    this.client.disconnect(true);
-  }
-
-  get #received(): number {
-    return (this.client as unknown as { stream?: { bytesRead?: number } }).stream?.bytesRead ?? 0;
-  }
-}
-
 export class RedisConnection {
   readonly clock = new RedisClock();
   readonly #options: ConnectionOptions;
@@ -225,6 +157,11 @@ export class RedisConnection {
 
   get subscriptionsUp(): boolean {
     return this.#subscriptions.up;
+  }
+
+  /** Connections given up since the start because what came on them was damaged. */
+  get damaged(): number {
+    return this.#commands.damaged + this.#subscriptions.damaged;
   }
 
   get attemptTimeoutMs(): number {

@@ -27,7 +27,7 @@ export class Subscriptions {
     this.#restored = restored;
     connection.subscriber.on('messageBuffer', (channel: unknown, message: unknown) => {
       // one damaged byte of the protocol can make anything of a message, and of those after it
-      if (Buffer.isBuffer(channel) && Buffer.isBuffer(message)) this.#handlers.get(channel.toString())?.(message);
+      if (Buffer.isBuffer(channel) && Buffer.isBuffer(message)) this.#deliver(channel.toString(), message);
       else this.#giveUp('a message was damaged on its way');
     });
     connection.subscriber.on('ready', () => void this.#restore());
@@ -90,6 +90,15 @@ export class Subscriptions {
       // also where bytes come all the while: after a damaged length the rest is taken for one endless message
       if (this.up) this.#giveUp('a ping was not answered');
       return false;
+    }
+  }
+
+  /** Whoever takes a message in verifies it; should that throw all the same, ioredis would end the process with it. */
+  #deliver(channel: string, message: Buffer): void {
+    try {
+      this.#handlers.get(channel)?.(message);
+    } catch (error) {
+      this.#giveUp(`a message could not be taken in: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
 

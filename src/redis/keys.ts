@@ -91,3 +91,19 @@ export function probeKeys(namespace: string): { readonly keys: readonly string[]
 
 /** The pattern of all keys and channels of a namespace, as an ACL rule writes it. */
 export const accessPattern = (namespace: string): string => `{lc:${namespace}*`;
+
+const escaped = (text: string): string => text.replace(/[\\*?[\]^-]/g, '\\$&');
+
+/** The pattern of the keys of all shards, as `SCAN` takes it. */
+export const shardKeysPattern = (namespace: string): string => `{lc:${escaped(namespace)}:*`;
+
+/** Which shard, kind (`c`, `l`, `k`, `j`, `q`, `o`, …) and id a key is of; null where it is not one of a context. */
+export function parseContextKey(namespace: string, key: string): { shard: number; kind: string; id: string } | null {
+  const start = `{lc:${namespace}:`;
+  if (!key.startsWith(start)) return null;
+  const [, shard, kind = '', id = ''] = /^(\d+)\}:([a-z]):(.*)$/s.exec(key.slice(start.length)) ?? [];
+  return shard === undefined ? null : { shard: Number(shard), kind, id };
+}
+
+/** What BullMQ puts before its keys: in the namespace's own rights, and in one hash slot. */
+export const queuePrefix = (namespace: string): string => `{lc:${namespace}}:bull`;

@@ -1,5 +1,5 @@
 /** Entries of the delta log as they are read from Redis. */
-import { entrySum, type SummedEntry } from '../core/seal.js';
+import { isSoundEntry, type SummedEntry } from '../core/seal.js';
 
 export interface LogEntry {
   readonly kind: 'splice' | 'patch' | 'full' | 'deleted' | 'expired' | 'repaired';
@@ -50,7 +50,7 @@ export function logEntry(id: string, [entryId, fields]: [Buffer, Buffer[]], seal
     kind: stored.kind as LogEntry['kind'],
     version: Number.parseInt(stored.entryId, 10),
     entryId: stored.entryId,
-    sound: sum === '' ? !sealed : sum === entrySum(id, stored),
+    sound: sum === '' ? !sealed : isSoundEntry(id, stored, sum),
     frame,
     encoding: text('enc') || '-',
     baseCrc: checksum(text('base')),

@@ -34,7 +34,10 @@ const RULES: readonly Rule[] = [
 
 /** Errors of ioredis that say that the connection was lost with the command unanswered. */
 const LOST =
-  /Connection is closed|Command aborted|max retries per request|Stream isn't writeable|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|socket|closed/i;
+  /Connection is closed|Command aborted|Please report this|max retries per request|Stream isn't writeable|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|socket|closed/i;
+
+/** Redis could not read on in what was sent, and closes the connection: a byte was damaged on its way. */
+const REFUSED_STREAM = /^ERR Protocol error/;
 
 /** True where the script cache was flushed: the command was not executed. */
 export const isNoScript = (error: unknown): boolean => error instanceof Error && error.message.startsWith('NOSCRIPT');
@@ -47,7 +50,7 @@ export function toContextError(error: unknown, doing: string): ContextError {
   for (const rule of RULES) {
     if (rule.test.test(text)) return new ContextError(rule.code, `${doing}: ${text}; ${rule.advice}`, { cause: error });
   }
-  if (error instanceof Error && error.name !== 'ReplyError' && LOST.test(text)) {
+  if (error instanceof Error && (error.name === 'ReplyError' ? REFUSED_STREAM : LOST).test(text)) {
     return new ContextError('CONNECTION', `${doing}: the connection to Redis was lost (${text}); it is made again by itself`, {
       cause: error,
     });

@@ -276,6 +276,11 @@ export class ReplicaSet {
     return watcher;
   }
 
+  /** Whether somebody watches it here. */
+  watching(id: string): boolean {
+    return this.#watched.has(id);
+  }
+
   /** After a reconnect of the subscriptions, and at every heartbeat: all replicas against Redis. */
   verifyAll(reason: 'reconnect' | 'heartbeat'): Promise<void> {
     return this.#sync.compare([...this.#all()], reason);

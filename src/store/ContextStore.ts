@@ -34,7 +34,9 @@ import { historyOf, patchesOf, verifyContext } from './inspection.js';
 import { integrityHooks } from './integrityEvents.js';
 import { listContexts } from './listing.js';
 import { makeLogger } from './logging.js';
+import { Maintenance } from './Maintenance.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
+import { ABSENT, type PredictiveTtl, predictiveTtl } from './PredictiveTtl.js';
 import { listQuarantined, restoreContext } from './quarantine.js';
 import { StoreEmitter } from './StoreEmitter.js';
 import { traced } from './tracing.js';
@@ -60,6 +62,7 @@ import type {
   WriteOptions,
   WriteResult,
 } from './types.js';
+import { InlineWorkers } from './workersHook.js';
 
 /** Most ids in one `getMany`. */
 const MANY = 1_000;
@@ -80,6 +83,9 @@ export interface ContextKeyNames {
 export class ContextStore {
   readonly namespace: string;
   readonly instanceId: string;
+  /** What background work asks of the store; see docs/QUEUES.md. */
+  readonly maintenance: Maintenance;
+  readonly #workers = new InlineWorkers();
   readonly #options: ResolvedOptions;
   readonly #connection: RedisConnection;
   readonly #commands: ContextCommands;
@@ -90,6 +96,7 @@ export class ContextStore {
   readonly #integrity: Integrity;
   readonly #emitter: StoreEmitter;
   readonly #heartbeat: Heartbeat;
+  readonly #ttl: PredictiveTtl | null;
   #closing: Promise<void> | null = null;
 
   private constructor(
@@ -119,6 +126,8 @@ export class ContextStore {
       told.set(key, true);
       emitter.emit('context:expired', { id, version, at });
     };
+    const swept = ({ id, version }: { readonly id: string; readonly version: number }): void =>
+      expired({ id, version, at: Math.ceil(connection.clock.latest(performance.now())) });
     this.#reader = new ContextReader(this.#commands, this.#integrity.copies, corrupt, (id, where, deadline) =>
       this.#integrity.heal(id, where, deadline),
     );
@@ -145,10 +154,23 @@ export class ContextStore {
     this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter, logger, this.#integrity);
     this.#heartbeat = new Heartbeat(
       { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
-      { everyMs: options.heartbeatMs, timeoutMs: options.timeoutMs },
-      (swept) => expired({ ...swept, at: Math.ceil(connection.clock.latest(performance.now())) }),
+      {
+        everyMs: options.heartbeatMs,
+        timeoutMs: options.timeoutMs,
+        sweeps: () => options.workers === 'off' || (options.workers === 'inline' && !this.#workers.up),
+      },
+      swept,
       (id, deadline) => this.#integrity.repair(id, 'sweep', deadline),
     );
+    this.maintenance = new Maintenance({
+      commands: this.#commands,
+      redis: options.redis,
+      timeoutMs: options.timeoutMs,
+      queues: options.queues,
+      repair: (id, { signal }) => this.repair(id, signal === undefined ? {} : { signal }),
+      expired: swept,
+    });
+    this.#ttl = options.predict === null ? null : predictiveTtl(options.predict, this.#commands, this.#replicas, options, logger);
   }
 
   /**
@@ -192,6 +214,7 @@ export class ContextStore {
       const store = new ContextStore(options, connection, emitter, logger, opened);
       await store.#integrity.open(store.#subscriptions, (id) => store.#replicas.lastKnown(id));
       store.#heartbeat.start();
+      if (options.workers === 'inline') store.#workers.begin(store.maintenance, logger);
       return store;
     } catch (error) {
       await connection.close();
@@ -212,6 +235,7 @@ export class ContextStore {
   get<T = JsonValue>(id: string, options?: ReadOptions): Promise<Context<T> | null> {
     if (options === undefined && this.#closing === null) {
       const answer = this.#replicas.answer(id);
+      if (answer !== undefined) this.#ttl?.used(id);
       if (answer !== undefined) return (this.#options.copyValues ? answer.then(copy) : answer) as Promise<Context<T> | null>;
     }
     return this.#read(id, options) as Promise<Context<T> | null>;
@@ -232,6 +256,7 @@ export class ContextStore {
     const states =
       asked.length === 0 ? [] : await traced('getMany', this.namespace, undefined, () => this.#reader.readMany(asked, deadline));
     const found = new Map(asked.map((id, index) => [id, this.#replicas.seen(id, states[index] ?? null)]));
+    if (this.#ttl !== null) for (const id of ids) this.#used(id, found.get(id));
     return Promise.all(ids.map(async (id, index) => this.#out((await answers[index]) ?? found.get(id) ?? null)));
   }
 
@@ -239,8 +264,11 @@ export class ContextStore {
     checkId(id, this.#options.idBytes);
     const deadline = this.#deadline('has', options);
     const answer = this.#replicas.answer(id);
+    if (answer !== undefined) this.#ttl?.used(id);
     if (answer !== undefined) return (await answer) !== null;
-    return (await this.#commands.versionOf(id, deadline)) !== null;
+    const facts = await this.#commands.versionOf(id, deadline);
+    this.#used(id, facts);
+    return facts !== null;
   }
 
   /**
@@ -282,7 +310,11 @@ export class ContextStore {
 
   /** Removes a context; null where there was none. `version` is that of its tombstone. */
   delete(id: string, options: DeleteOptions = {}): Promise<{ version: number } | null> {
-    return this.#write('delete', id, options, (deadline) => this.#writer.delete(id, options.ifVersion, deadline));
+    return this.#write('delete', id, options, async (deadline) => {
+      const deleted = await this.#writer.delete(id, options.ifVersion, deadline);
+      this.#ttl?.forget(id);
+      return deleted;
+    });
   }
 
   /** Gives a context another expiry, counted from now, without a new version; null where there is none. */
@@ -455,6 +487,7 @@ export class ContextStore {
         ...this.#writer.delta,
         squash: this.#replicas.squashCounters,
       },
+      ttl: this.#ttl === null ? null : { tracked: this.#ttl.tracked, ...this.#ttl.counters },
       ...this.#writer.counters,
       resyncs,
       checksumFailures,
@@ -470,13 +503,16 @@ export class ContextStore {
     return this.#emitter.on(name, listener);
   }
 
-  /** Ends watchers, heartbeat and connections. Calls after it fail with `CLOSED`; calling it again waits for the same end. */
+  /** Ends background work, watchers, heartbeat and connections. Calls after it fail with `CLOSED`; calling it again waits for the same end. */
   close(): Promise<void> {
     this.#closing ??= (async () => {
       this.#heartbeat.stop();
+      await this.#workers.close();
+      const predicted = this.#ttl?.close();
       await this.#integrity.close();
       this.#replicas.close();
       await this.#connection.close();
+      await predicted;
     })();
     return this.#closing;
   }
@@ -491,6 +527,7 @@ export class ContextStore {
     const deadline = this.#deadline('get', options);
     if (given !== undefined && given.fresh !== true) {
       const answer = this.#replicas.answer(id);
+      if (answer !== undefined) this.#ttl?.used(id);
       if (answer !== undefined) return this.#out(await answer);
     }
     // a connection that is known to be down is not waited for
@@ -498,6 +535,7 @@ export class ContextStore {
     if (known !== undefined) return this.#out(known);
     try {
       const state = await traced('get', this.namespace, id, () => this.#reader.read(id, deadline));
+      this.#used(id, state);
       return this.#out(this.#replicas.seen(id, state));
     } catch (error) {
       const unreachable = error instanceof ContextError && (error.code === 'CONNECTION' || error.code === 'TIMEOUT');
@@ -508,7 +546,18 @@ export class ContextStore {
   }
 
   #write<T>(operation: CallName, id: string, options: CallOptions, run: (deadline: Deadline) => Promise<T>): Promise<T> {
-    return traced(operation, this.namespace, id, async () => run(this.#deadline(operation, options)));
+    return traced(operation, this.namespace, id, async () => {
+      const result = await run(this.#deadline(operation, options));
+      if (operation !== 'delete') this.#ttl?.used(id);
+      return result;
+    });
+  }
+
+  /** For predictions: an access, and what Redis said of the context; undefined where a replica answered. */
+  #used(id: string, found: { readonly expiresAt: number | null } | null | undefined): void {
+    if (this.#ttl === null) return;
+    if (found === undefined) this.#ttl.used(id);
+    else this.#ttl.found(id, found === null ? ABSENT : found.expiresAt);
   }
 
   #out(context: Context | null): Context | null {

@@ -21,9 +21,16 @@ interface Parts {
   readonly logger: Logger;
 }
 
+interface HeartbeatOptions {
+  readonly everyMs: number;
+  readonly timeoutMs: number;
+  /** Whether this process has to sweep by itself: no queue does it. */
+  readonly sweeps: () => boolean;
+}
+
 export class Heartbeat {
   readonly #parts: Parts;
-  readonly #options: { readonly everyMs: number; readonly timeoutMs: number };
+  readonly #options: HeartbeatOptions;
   readonly #expired: (expired: { id: string; version: number }) => void;
   readonly #damaged: (id: string, deadline: Deadline) => Promise<unknown>;
   readonly #timers = new Set<NodeJS.Timeout>();
@@ -31,7 +38,7 @@ export class Heartbeat {
 
   constructor(
     parts: Parts,
-    options: { readonly everyMs: number; readonly timeoutMs: number },
+    options: HeartbeatOptions,
     expired: (event: { id: string; version: number }) => void,
     damaged: (id: string, deadline: Deadline) => Promise<unknown>,
   ) {
@@ -87,6 +94,7 @@ export class Heartbeat {
 
   async #expire(): Promise<void> {
     const { commands } = this.#parts;
+    if (!this.#options.sweeps()) return;
     for (const shard of commands.keys.shards) {
       for (let call = 0; call < EXPIRE_CALLS && !this.#stopped; call += 1) {
         const { more, expired, damaged } = await commands.expire(shard, EXPIRE_BATCH, this.#deadline());

@@ -81,6 +81,10 @@ export async function verifyContext(copies: IntegrityCommands, id: string, deadl
     stored: expected,
     computed,
   });
+  if (stored.quarantined !== '') {
+    const checks = [check('quarantine', stored.quarantined, 'a document')];
+    return { id, ok: false, version: stored.version, bytes: 0, chunks: 0, checks };
+  }
   const facts = `version ${text('v')}, crc ${text('crc')}, sha1 ${text('sha')}`;
   const unsound = log.find(({ sound }) => !sound);
   const ends = last === undefined ? 'no log' : `version ${last.version}, crc ${last.crc}, sha1 ${last.sha1}`;

@@ -6,6 +6,8 @@ import { ContextError } from '../core/errors.js';
 import { checkNamespace, MAX_ID_BYTES } from '../core/names.js';
 import { parseDuration, parseSize } from '../core/units.js';
 import { checkTarget, type RedisTarget } from '../redis/RedisConnection.js';
+import type { QueueSettings } from './Maintenance.js';
+import type { PredictOptions } from './PredictiveTtl.js';
 import type { Duration, Logger, Size } from './types.js';
 
 /** Largest document whatever the configuration, bytes: its SHA-1 alone blocks Redis for some 20 ms. */
@@ -47,6 +49,26 @@ export interface StoreOptions {
     /** How long a deleted or expired context leaves its log, so that versions go on from it. @defaultValue '24h' */
     readonly tombstone?: Duration;
   };
+  readonly ttl?: {
+    /**
+     * Expiries follow how contexts are used: a context that has one gets the time to live with which its next access finds it with
+     * probability `keep`, within `min` and `max` (docs/PREDICTIVE_TTL.md). To be switched on in all instances of a namespace. @defaultValue false
+     */
+    readonly predict?:
+      | false
+      | {
+          /** No expiry is brought nearer than this; longer than any outage that contexts in use shall survive, 1 s at least. */
+          readonly min: Duration;
+          /** No expiry is put further away than this. */
+          readonly max: Duration;
+          /** Between 0.5 and 0.999. What it promises needs observations: 19 for 0.95, 99 for 0.99. @defaultValue 0.95 */
+          readonly keep?: number;
+          /** After this long an observed interval counts half. @defaultValue '7d' */
+          readonly halfLife?: Duration;
+          /** Fewer intervals, each counted by its age, leave an expiry as it was written, 1 to 10,000. @defaultValue 20 */
+          readonly observations?: number;
+        };
+  };
   readonly limits?: {
     /** Largest document, bytes of JSON; 8 MiB at most. @defaultValue '1mb' */
     readonly contextBytes?: Size;
@@ -54,6 +76,22 @@ export interface StoreOptions {
     readonly depth?: number;
     /** Longest id, bytes of UTF-8, 1 to 512. @defaultValue 512 */
     readonly idBytes?: number;
+  };
+  /**
+   * Who does the background work of the namespace (sweeping, scrubbing, reconciling; docs/QUEUES.md). `inline`: this process takes part.
+   * `external`: `lukhas-context worker` does. `off`: no queues; expired contexts are swept by the heartbeat. @defaultValue 'inline'
+   */
+  readonly workers?: 'inline' | 'external' | 'off';
+  /** The schedules, one for all instances: those of the instance that started last count. */
+  readonly queues?: {
+    /** How long one sweep lasts, and how soon another instance goes on after one was killed. @defaultValue '1s' */
+    readonly sweepEvery?: Duration;
+    /** @defaultValue '24h' */
+    readonly scrubEvery?: Duration;
+    /** Bytes a second that a scrub verifies at most. @defaultValue '8mb' */
+    readonly scrubRate?: Size;
+    /** @defaultValue '5m' */
+    readonly reconcileEvery?: Duration;
   };
   /** What to do about a maxmemory-policy other than noeviction. @defaultValue 'refuse' */
   readonly evictionPolicy?: 'refuse' | 'warn';
@@ -76,15 +114,21 @@ export interface ResolvedOptions {
   readonly logKeep: number;
   readonly logBytes: number;
   readonly tombstoneMs: number;
+  /** Null: predictions are off. */
+  readonly predict: PredictOptions | null;
   readonly contextBytes: number;
   readonly depth: number;
   readonly idBytes: number;
+  readonly workers: 'inline' | 'external' | 'off';
+  readonly queues: QueueSettings;
   readonly evictionPolicy: 'refuse' | 'warn';
   readonly logger: Logger | false | undefined;
 }
 
-const duration = (name: string, least: number) =>
-  z.union([z.number(), z.string()]).transform((value) => within(parseDuration(value, name), name, least, 2 ** 31 - 1, 'ms'));
+const YEAR_MS = 365 * 86_400_000;
+
+const duration = (name: string, least: number, most = 2 ** 31 - 1) =>
+  z.union([z.number(), z.string()]).transform((value) => within(parseDuration(value, name), name, least, most, 'ms'));
 const size = (name: string, least: number, most: number) =>
   z.union([z.number(), z.string()]).transform((value) => within(parseSize(value, name), name, least, most, 'bytes'));
 const count = (least: number, most: number) => z.number().int().min(least).max(most);
@@ -111,11 +155,36 @@ const schema = z.strictObject({
       tombstone: duration('log.tombstone', 1000).prefault('24h'),
     })
     .prefault({}),
+  ttl: z
+    .strictObject({
+      predict: z
+        .union([
+          z.literal(false),
+          z.strictObject({
+            min: duration('ttl.predict.min', 1000, YEAR_MS),
+            max: duration('ttl.predict.max', 1000, YEAR_MS),
+            keep: z.number().min(0.5).max(0.999).default(0.95),
+            halfLife: duration('ttl.predict.halfLife', 1000, YEAR_MS).prefault('7d'),
+            observations: count(1, 10_000).default(20),
+          }),
+        ])
+        .default(false),
+    })
+    .prefault({}),
   limits: z
     .strictObject({
       contextBytes: size('limits.contextBytes', 1, MAX_CONTEXT_BYTES).prefault('1mb'),
       depth: count(1, 1000).default(256),
       idBytes: count(1, MAX_ID_BYTES).default(MAX_ID_BYTES),
+    })
+    .prefault({}),
+  workers: z.enum(['inline', 'external', 'off']).default('inline'),
+  queues: z
+    .strictObject({
+      sweepEvery: duration('queues.sweepEvery', 100).prefault('1s'),
+      scrubEvery: duration('queues.scrubEvery', 1000).prefault('24h'),
+      scrubRate: size('queues.scrubRate', 64 * 1024, 2 ** 40).prefault('8mb'),
+      reconcileEvery: duration('queues.reconcileEvery', 1000).prefault('5m'),
     })
     .prefault({}),
   evictionPolicy: z.enum(['refuse', 'warn']).default('refuse'),
@@ -168,10 +237,25 @@ export function resolveOptions(given: StoreOptions): ResolvedOptions {
     logKeep: options.log.keep,
     logBytes: options.log.bytes,
     tombstoneMs: options.log.tombstone,
+    predict: predictOptions(options.ttl.predict),
     contextBytes: options.limits.contextBytes,
     depth: options.limits.depth,
     idBytes: options.limits.idBytes,
+    workers: options.workers,
+    queues: {
+      sweepEveryMs: options.queues.sweepEvery,
+      scrubEveryMs: options.queues.scrubEvery,
+      scrubRate: options.queues.scrubRate,
+      reconcileEveryMs: options.queues.reconcileEvery,
+    },
     evictionPolicy: options.evictionPolicy,
     logger: options.logger,
   };
+}
+
+function predictOptions(given: z.output<typeof schema>['ttl']['predict']): PredictOptions | null {
+  if (given === false) return null;
+  const { min, max, keep, halfLife, observations } = given;
+  within(max, 'ttl.predict.max', min, Number.POSITIVE_INFINITY, 'ms');
+  return { minMs: min, maxMs: max, keep, halfLifeMs: halfLife, observations };
 }

@@ -38,7 +38,7 @@ export async function listQuarantined(
         bytes: stored?.found ?? 0,
         why: text('why'),
         at: Number(text('when')) || 0,
-        by: text('by'),
+        by: text('who'),
       });
     }
   }

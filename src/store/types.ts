@@ -117,7 +117,7 @@ export interface VerifyResult {
   readonly chunks: number;
   /** One entry a check: what is stored, what was computed. */
   readonly checks: readonly {
-    readonly name: 'length' | 'sha1' | 'crc32' | 'seal' | 'json' | 'log' | 'checkpoint';
+    readonly name: 'length' | 'sha1' | 'crc32' | 'seal' | 'json' | 'log' | 'checkpoint' | 'quarantine';
     readonly ok: boolean;
     readonly stored: string;
     readonly computed: string;
@@ -231,6 +231,20 @@ export interface StoreStats {
     readonly quarantined: number;
     readonly checkpoints: { readonly kept: number; readonly stale: number; readonly failed: number; readonly dropped: number };
   };
+  /** What predictions did (option `ttl.predict`); null where they are off. */
+  readonly ttl: {
+    /** Contexts whose use is remembered. */
+    readonly tracked: number;
+    /** Accesses seen: of one context at most one a tick, which is a tenth of `min`, and a second at most. */
+    readonly observed: number;
+    /** Expiries put further away, and nearer. */
+    readonly extended: number;
+    readonly shortened: number;
+    /** Calls to Redis that left the expiry as it was. */
+    readonly kept: number;
+    /** Calls that failed; they are made again. */
+    readonly failed: number;
+  } | null;
   readonly commits: number;
   readonly conflicts: number;
   readonly resyncs: number;

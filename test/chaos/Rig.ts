@@ -63,6 +63,7 @@ export class Rig {
       attemptTimeout: '400ms',
       heartbeat: '200ms',
       log: { keep: 512, bytes: '16mb' },
+      workers: 'off',
       logger: false,
       ...options.store,
     };

@@ -71,6 +71,7 @@ describe('one flipped bit in the protocol around a message', function () {
       heartbeat: '100ms',
       attemptTimeout: '200ms',
       timeout: '2s',
+      workers: 'off',
       logger: false,
     };
     writer = await ContextStore.connect(options);

@@ -193,7 +193,7 @@ export async function storedProblems(
     `{lc:${namespace}}:ns`,
     ...['exp', 'use', 'size', 'mem'].map((name) => `${tag}:${name}`),
     ...ids.map((id) => `${tag}:c:${id}`),
-    ...under('l').map((id) => `${tag}:l:${id}`),
+    ...['l', 'k', 'j'].flatMap((kind) => under(kind).map((id) => `${tag}:${kind}:${id}`)),
   ]);
   for (const key of keys) if (!known.has(key)) problems.push(`${key} was left behind`);
 
@@ -210,6 +210,9 @@ export async function storedProblems(
     equal('length', text('len'), String(data.length));
     equal('SHA-1', text('sha'), createHash('sha1').update(data).digest('hex'));
     equal('CRC-32', text('crc'), crcOf(data));
+    const sealed = ['v', 'crc', 'sha', 'len', 'at'].map(text).join(' ');
+    const seal = `${sealed} ${fields.exp?.toString() ?? '-'} ${id}`;
+    equal('its seal', text('seal'), createHash('sha1').update(seal).digest('hex'));
     equal('the end of its log', last?.entryId, `${text('v')}-0`);
     equal("the log's CRC-32", last?.crc, text('crc'));
     equal("the log's SHA-1", last?.sha, text('sha'));
@@ -221,9 +224,13 @@ export async function storedProblems(
     accounted += Number(size);
     if (exact) {
       const used = await Promise.all(
-        [`${tag}:c:${id}`, `${tag}:l:${id}`].map((key) => redis.call('MEMORY', 'USAGE', key, 'SAMPLES', '0')),
+        ['c', 'l', 'k', 'j'].map((kind) => redis.call('MEMORY', 'USAGE', `${tag}:${kind}:${id}`, 'SAMPLES', '0')),
       );
-      equal('its account', Number(size), Number(used[0]) + Number(used[1]));
+      equal(
+        'its account',
+        Number(size),
+        used.reduce<number>((sum, bytes) => sum + Number(bytes ?? 0), 0),
+      );
     }
     if (!replaysTo(entries, data)) problems.push(`${id}: its log does not replay to its bytes`);
     contexts.set(id, { version: Number(text('v')), crc: text('crc') });

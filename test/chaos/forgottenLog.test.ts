@@ -15,7 +15,14 @@ describe('a context that is created again after its log has gone, so that its ve
   before(async () => {
     const { url } = await sharedServer();
     redis = new Redis(url);
-    options = { redis: url, namespace: uniqueNamespace('forgotten'), heartbeat: '1h', log: { tombstone: '1s' }, logger: false };
+    options = {
+      redis: url,
+      namespace: uniqueNamespace('forgotten'),
+      heartbeat: '1h',
+      log: { tombstone: '1s' },
+      workers: 'off',
+      logger: false,
+    };
     writer = await ContextStore.connect(options);
     other = await ContextStore.connect(options);
   });

@@ -16,6 +16,8 @@ export interface Load {
   readonly pauseMs: number;
   /** Time that a write has, ms. */
   readonly timeoutMs?: number;
+  /** Bytes are damaged on their way: a call may end with any coded error. */
+  readonly damage?: boolean;
 }
 
 export type Command =
@@ -103,7 +105,7 @@ function ack(id: string, version: number, crc: string | null): void {
   emit({ id, version, crc } satisfies Ack);
 }
 
-function failed(what: string, error: unknown): void {
+function failed(what: string, error: unknown, damage: boolean): void {
   if (!isContextError(error)) {
     problems.push(`${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
     return;
@@ -111,7 +113,7 @@ function failed(what: string, error: unknown): void {
   const { code, message } = error as ContextError;
   const uncertain = code === 'OUTCOME_UNKNOWN' || (code === 'TIMEOUT' && message.includes('may or may not have been applied'));
   if (uncertain) unknown += 1;
-  else if (code === 'TIMEOUT' || code === 'CONNECTION' || code === 'CONFLICT' || code === 'NOT_FOUND') {
+  else if (damage || code === 'TIMEOUT' || code === 'CONNECTION' || code === 'CONFLICT' || code === 'NOT_FOUND') {
     refused[code] = (refused[code] ?? 0) + 1;
   } else problems.push(`${what}: ${code} ${message}`);
 }
@@ -177,7 +179,7 @@ async function loop(load: Load, number: number): Promise<void> {
       if (load.kind === 'counting') await count(id, load.timeoutMs ?? 10_000);
       else await mixed(id, rng, load.timeoutMs ?? 10_000);
     } catch (error) {
-      failed(`${load.kind} ${id}`, error);
+      failed(`${load.kind} ${id}`, error, load.damage === true);
     }
     await new Promise((resolve) => setTimeout(resolve, rng.int(0, load.pauseMs)));
   }

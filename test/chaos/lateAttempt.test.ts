@@ -24,7 +24,14 @@ describe('an attempt that arrives after another one and after a foreign commit',
     server = await RedisServer.start({ appendOnly: true });
     redis = server.client();
     proxy = await HoldingProxy.start(server.port);
-    options = { redis: server.url, namespace: uniqueNamespace('late'), heartbeat: '1h', timeout: '10s', logger: false };
+    options = {
+      redis: server.url,
+      namespace: uniqueNamespace('late'),
+      heartbeat: '1h',
+      timeout: '10s',
+      workers: 'off',
+      logger: false,
+    };
     foreign = await ContextStore.connect(options);
   });
   afterEach(async () => {

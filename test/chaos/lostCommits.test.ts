@@ -21,7 +21,13 @@ describe('a server that has lost its last commits', function () {
     redis = server.client();
     proxy = await TcpProxy.start(server.port);
     proxy.drop({ direction: 'down', when: (chunk) => losing && chunk.includes('lc2 ') });
-    const options: StoreOptions = { redis: server.url, namespace: uniqueNamespace('lost'), heartbeat: '1h', logger: false };
+    const options: StoreOptions = {
+      redis: server.url,
+      namespace: uniqueNamespace('lost'),
+      heartbeat: '1h',
+      workers: 'off',
+      logger: false,
+    };
     writer = await ContextStore.connect({ ...options, memory: { local: 0 } });
     reader = await ContextStore.connect({ ...options, redis: proxy.url });
   });

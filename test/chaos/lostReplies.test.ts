@@ -84,6 +84,7 @@ describe('a write whose reply was lost, and its frame as well', function () {
       namespace: uniqueNamespace('reply'),
       heartbeat: '1h',
       attemptTimeout: '200ms',
+      workers: 'off',
       logger: false,
     });
   });

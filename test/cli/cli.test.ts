@@ -8,7 +8,8 @@ import { RedisServer } from '../helpers/RedisServer.js';
 import { type CliOptions, CliProcess, type CliResult, runCli } from '../helpers/runCli.js';
 
 const COMMANDS = [
-  'get', 'set', 'patch', 'delete', 'touch', 'list', 'watch', 'history', 'inspect', 'verify', 'stats', 'doctor', 'demo',
+  'get', 'set', 'patch', 'delete', 'touch', 'list', 'watch', 'history', 'inspect', 'verify', 'repair', 'restore', 'quarantine',
+  'stats', 'doctor', 'upgrade', 'demo',
 ]; // biome-ignore format: one list
 
 // Each call is a process that loads the sources: most of a second on a small machine.
@@ -56,8 +57,9 @@ describe('the command line', function () {
   }
 
   /** Changes a byte of the stored document behind the store's back. */
-  async function damage(id: string): Promise<void> {
-    const { keys } = await json<{ keys: { context: string } }>('inspect', id);
+  async function damage(id: string, copies?: 'and its copies'): Promise<void> {
+    const { keys } = await json<{ keys: { context: string; log: string } }>('inspect', id);
+    if (copies !== undefined) await server.client().del(keys.log);
     const redis = server.client();
     const data = (await redis.hget(keys.context, 'data')) ?? '';
     await redis.hset(keys.context, 'data', `${data.slice(0, 1)}!${data.slice(2)}`);
@@ -129,11 +131,18 @@ describe('the command line', function () {
       expect(y.expiresAt - y.updatedAt).to.equal(90_000);
     });
 
-    it('ends with 4 where the stored bytes are damaged', async () => {
+    it('ends with 4 where the stored bytes are damaged and nobody has a good copy', async () => {
+      await run(['set', 'x', '{"a":1}']);
+      await damage('x', 'and its copies');
+      expect((await run(['get', 'x', '--raw'])).stdout).to.equal('{!a":1}');
+      expect(await fails(['get', 'x'], 4)).to.include({ code: 'CORRUPT', id: 'x' });
+    });
+
+    it('reads what the log says where the stored bytes are damaged', async () => {
       await run(['set', 'x', '{"a":1}']);
       await damage('x');
-      expect(await fails(['get', 'x'], 4)).to.include({ code: 'CORRUPT', id: 'x' });
-      expect((await run(['get', 'x', '--raw'])).stdout).to.equal('{!a":1}');
+      expect(await run(['get', 'x'])).to.deep.include({ code: 0, stdout: '{"a":1}\n' });
+      expect((await run(['get', 'x', '--raw'])).stdout).to.equal('{"a":1}');
     });
   });
 
@@ -183,7 +192,7 @@ describe('the command line', function () {
 
   it('list gives pages whose cursors lead through all contexts, each once', async () => {
     const ids = ['a-1', 'a-2', 'a-3', 'b-1', 'ü', ...Array.from({ length: 300 }, (_, n) => `many-${n}`)];
-    const store = await ContextStore.connect({ redis: server.url, namespace, logger: false });
+    const store = await ContextStore.connect({ redis: server.url, namespace, workers: 'off', logger: false });
     try {
       await Promise.all(ids.map((id) => store.set(id, id)));
     } finally {
@@ -293,6 +302,7 @@ describe('the command line', function () {
     expect(entries[0]).to.have.all.keys(
       'version',
       'kind',
+      'sound',
       'at',
       'by',
       'operation',
@@ -359,6 +369,45 @@ describe('the command line', function () {
     expect(report.results.filter(({ ok }) => !ok).map(({ id }) => id)).to.deep.equal(['b']);
     expect((await run(['verify'])).code).to.equal(2);
     expect((await run(['verify', 'a', '--all'])).code).to.equal(2);
+  });
+
+  it('repair puts right what is damaged, and says where that came from', async () => {
+    await Promise.all(['a', 'b'].map((id) => run(['set', id, '{"n":1}'])));
+    await damage('b');
+    const { code, stdout } = await run(['repair', 'a', 'b']);
+    expect(code).to.equal(0);
+    expect(stdout).to.match(
+      /^sound {2}a {2}version 1\nrepaired {2}b {2}version 1 {2}from what is stored.*, first at byte 1\n {5}document checksum: /,
+    );
+    expect((await run(['verify', 'b'])).code).to.equal(0);
+    expect(await json<object[]>('repair', 'b')).to.deep.equal([
+      { id: 'b', outcome: 'sound', source: null, version: 1, findings: [], offset: null },
+    ]);
+    expect((await run(['repair', 'nobody'])).code).to.equal(3);
+  });
+
+  it('what nobody has a good copy of is in quarantine, and restored by hand', async () => {
+    expect(await run(['quarantine'])).to.deep.include({ code: 0, stdout: 'nothing is in quarantine\n' });
+    await run(['set', 'x', '{"n":1}']);
+    await run(['set', 'x', '{"n":2}']);
+    await damage('x', 'and its copies');
+    const repaired = await run(['repair', 'x']);
+    expect(repaired.code).to.equal(4);
+    expect(repaired.stdout).to.match(/^QUARANTINED {2}x {2}version 2\n/);
+    const listed = await run(['quarantine', '--json']);
+    expect(listed.code).to.equal(4);
+    expect((JSON.parse(listed.stdout) as object[])[0]).to.deep.include({ id: 'x', version: 2, bytes: 7 });
+    expect((await run(['quarantine'])).stdout).to.match(/^id +version +bytes .*\nx +2 +7 /);
+    expect((await run(['inspect', 'x'])).stdout).to.match(/BAD quarantine/);
+    await fails(['restore', 'x', '--from-version', '2'], 3);
+    await fails(['restore', 'x', '--quarantined'], 3);
+    await fails(['restore', 'x'], 2);
+    expect(await json<object>('restore', 'x', '--value', '{"n":3}')).to.include({ id: 'x', version: 3 });
+    expect((await run(['get', 'x'])).stdout).to.equal('{"n":3}\n');
+    await run(['set', 'x', '{"n":4}']);
+    expect((await run(['restore', 'x', '--from-version', '3'])).stdout).to.equal('x  restored as version 5\n');
+    expect((await run(['get', 'x'])).stdout).to.equal('{"n":3}\n');
+    expect((await run(['quarantine', '--drop', 'x'])).code).to.equal(3);
   });
 
   it('stats gives the accounts of each shard', async () => {

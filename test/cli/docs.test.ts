@@ -37,7 +37,7 @@ describe('docs/REDIS_CLI.md', () => {
     // without the packages' own commands: one of them is called crc32, too
     const path = (process.env.PATH ?? '').split(delimiter).filter((folder) => !folder.includes('node_modules'));
     env = { ...process.env, PATH: [bin, ...path].join(delimiter) };
-    store = await ContextStore.connect({ redis: url, namespace: 'agents', logger: false });
+    store = await ContextStore.connect({ redis: url, namespace: 'agents', workers: 'off', logger: false });
     await store.set('library', JSON.parse(LIBRARY));
     await store.delete('user-42');
     await store.set('user-42', { turns: ['the first of the turns, long enough for a patch to be smaller'] }, { ttl: '30s' });

@@ -12,8 +12,18 @@ export type Direction = 'up' | 'down';
 /** Says whether a rule holds for a chunk. `connectionIndex`: 0 for the first connection the proxy took, and so on. */
 export type ChunkTest = (chunk: Buffer, connectionIndex: number, direction: Direction) => boolean;
 
-/** As `ChunkTest`; a number is the byte in the chunk whose lowest bit is flipped (negative: none), `true` leaves it to chance which bit. */
-export type FlipTest = (chunk: Buffer, connectionIndex: number, direction: Direction) => boolean | number;
+/** A bit of a chunk. */
+export interface Place {
+  readonly byte: number;
+  /** 0 is the lowest. */
+  readonly bit: number;
+}
+
+/**
+ * As `ChunkTest`; a number is the byte in the chunk whose lowest bit is flipped (negative: none), a place is that bit, `true` leaves it to
+ * chance which bit.
+ */
+export type FlipTest = (chunk: Buffer, connectionIndex: number, direction: Direction) => boolean | number | Place;
 
 type Rule = (chunk: Buffer, connectionIndex: number, direction: Direction) => Buffer | undefined;
 
@@ -133,8 +143,8 @@ export class TcpProxy {
       const at = typeof when === 'number' ? this.#rng.chance(when) : when(chunk, index, chunkDirection);
       if (at === false || (typeof at === 'number' && at < 0)) return chunk;
       const damaged = Buffer.from(chunk);
-      const byte = at === true ? this.#rng.int(0, chunk.length - 1) : at;
-      const bit = at === true ? this.#rng.int(0, 7) : 0;
+      const byte = typeof at === 'object' ? at.byte : at === true ? this.#rng.int(0, chunk.length - 1) : at;
+      const bit = typeof at === 'object' ? at.bit : at === true ? this.#rng.int(0, 7) : 0;
       damaged.writeUInt8(damaged.readUInt8(byte) ^ (1 << bit), byte);
       this.faults.flipped++;
       return damaged;

@@ -39,6 +39,8 @@ export interface RepairOptions {
   readonly op?: string;
   readonly by?: string;
   readonly source?: string;
+  /** Who repairs, where that is not who wrote it. */
+  readonly repairer?: string;
   readonly protocol?: 1 | 2;
   readonly claims?: { readonly crc?: string; readonly sha?: string; readonly length?: number };
   readonly prelude?: string;
@@ -131,7 +133,7 @@ export async function repair(
   const bytes = joined(chunks);
   const { crc = crc32Hex(bytes), sha = shaOf(chunks), length = bytes.length } = claims;
   const facts = `${print} ${version} ${crc} ${sha} ${length} ${at} ${exp ?? '-'}`;
-  const header = `${facts} ${op} ${by} ${TOMBSTONE_MS} ${GRACE_MS} PUBLISH ${protocol} ${source}`;
+  const header = `${facts} ${op} ${by} ${TOMBSTONE_MS} ${GRACE_MS} PUBLISH ${protocol} ${source} ${options.repairer ?? by}`;
   // chunks are sent from the fifth argument on
   const plan = isWhole(chunks)
     ? ''

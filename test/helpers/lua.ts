@@ -71,6 +71,8 @@ export interface DeleteOptions extends Attempt {
 }
 
 export interface TouchOptions {
+  /** Makes it a fit: what the instance saw as the expiry, or nothing ('-'), or a hold. */
+  readonly expected?: number | '-' | 'hold';
   readonly op?: string;
   readonly by?: string;
   readonly till?: number;
@@ -168,7 +170,7 @@ export class LuaNamespace {
 
   touch(id: string, ttl: number | 'none', options: TouchOptions = {}): Promise<Reply> {
     const { op = operation(), by = 'tester', till = FAR_MS, tombstone = TOMBSTONE_MS, grace = GRACE_MS } = options;
-    const header = `${op} ${by} ${ttl} ${till}`;
+    const header = `${op} ${by} ${ttl} ${till}${options.expected === undefined ? '' : ` ${options.expected}`}`;
     return this.run('touch', this.#writeKeys(id), [
       header,
       `${tombstone} ${grace} PUBLISH ${options.protocol ?? 2} ${options.sealed ?? 0}`,

@@ -3,6 +3,7 @@
  * proxy, a logger that remembers, a watcher that is read in the background).
  */
 import { Redis } from 'ioredis';
+import { sealOf } from '../../src/core/seal.js';
 import {
   type Change,
   ContextError,
@@ -54,6 +55,7 @@ export class TestStores {
       redis: await this.url(),
       namespace: this.#namespace,
       heartbeat: '1h',
+      workers: 'off',
       logger: false,
       ...options,
     });
@@ -207,6 +209,19 @@ export async function untilReplica(store: ContextStore, id: string): Promise<voi
     },
     { what: `a replica of ${id} in ${store.instanceId}` },
   );
+}
+
+/** Seals what is stored now, as if it had been written so. */
+export async function reseal(redis: Redis, store: ContextStore, id: string): Promise<void> {
+  const { context } = store.keysOf(id);
+  const { v = '', crc = '', sha = '', len = '', at = '', exp = null } = await redis.hgetall(context);
+  await redis.hset(context, 'seal', sealOf(id, { v, crc, sha, len, at, exp }));
+}
+
+/** Takes away all that a context could be rebuilt from in Redis: its log and its checkpoints. */
+export async function forgetCopies(redis: Redis, store: ContextStore, id: string): Promise<void> {
+  const { context, log } = store.keysOf(id);
+  await redis.del(log, context.replace('}:c:', '}:k:'), context.replace('}:c:', '}:j:'));
 }
 
 /** Redis's own time, ms since the epoch. */

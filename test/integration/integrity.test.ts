@@ -2,7 +2,7 @@
 import { expect } from 'chai';
 import type { Redis } from 'ioredis';
 import type { ContextStore } from '../../src/index.js';
-import { RecordingLogger, record, refusal, untilReplica, useStores, Watched } from '../helpers/stores.js';
+import { forgetCopies, RecordingLogger, record, refusal, untilReplica, useStores, Watched } from '../helpers/stores.js';
 import { waitFor } from '../helpers/waitFor.js';
 
 const PAD = 'p'.repeat(200);
@@ -29,10 +29,10 @@ describe('integrity', () => {
       { expected: '20 bytes', found: '19 bytes' },
       ['length', 'sha1', 'crc32', 'json'],
     ],
-    ['another checksum', { crc: '00000000' }, { expected: '00000000', found: '7e0c6f6d' }, ['crc32', 'log']],
-    ['another length', { len: '21' }, { expected: '21 bytes', found: '20 bytes' }, ['length']],
-    ['a length that is none', { len: 'x' }, { expected: 'NaN bytes', found: '20 bytes' }, ['length']],
-    ['a version that is none', { v: 'x' }, { expected: 'a version', found: 'NaN' }, ['log']],
+    ['another checksum', { crc: '00000000' }, { expected: '00000000', found: '7e0c6f6d' }, ['crc32', 'seal', 'log']],
+    ['another length', { len: '21' }, { expected: '21 bytes', found: '20 bytes' }, ['length', 'seal']],
+    ['a length that is none', { len: 'x' }, { expected: 'NaN bytes', found: '20 bytes' }, ['length', 'seal']],
+    ['a version that is none', { v: 'x' }, { expected: 'a version', found: 'NaN' }, ['seal', 'log']],
   ];
 
   it('a value in memory that is not that of its checksum any more: found by the heartbeat, told, and read anew', async () => {
@@ -64,7 +64,7 @@ describe('integrity', () => {
   });
 
   for (const [name, fields, facts, failing] of damages) {
-    it(`${name}: read again once, then CORRUPT with an event and a line in the log`, async () => {
+    it(`${name}, and no copy of it anywhere: read again once, then CORRUPT with an event and lines in the log`, async () => {
       const proxy = await stores.proxy();
       const logger = new RecordingLogger();
       const reader = await stores.open({ redis: proxy.url, logger, shards: 3 });
@@ -74,6 +74,13 @@ describe('integrity', () => {
       await writer.set('x', JSON.parse(DOCUMENT));
       expect((await reader.verify('x'))?.ok).to.equal(true);
       await damage(redis, reader, 'x', fields);
+      const report = await reader.verify('x');
+      expect(report?.ok).to.equal(false);
+      const names = ['length', 'sha1', 'crc32', 'seal', 'json', 'log', 'checkpoint'];
+      expect(report?.checks.map((check) => check.name)).to.deep.equal(names);
+      expect(report?.checks.filter(({ ok }) => !ok).map((check) => check.name)).to.deep.equal(failing);
+      for (const { ok, stored, computed } of report?.checks ?? []) expect(stored === computed).to.equal(ok);
+      await forgetCopies(redis, reader, 'x');
 
       let reads = 0;
       proxy.drop({
@@ -91,20 +98,20 @@ describe('integrity', () => {
       expect(error.message).to.contain('x').and.contain(facts.expected).and.contain(facts.found);
       expect(events).to.have.lengthOf(1);
       expect(events[0]).to.deep.include({ id: 'x', where: 'read', bytes: (fields.data ?? DOCUMENT).length, ...facts });
-      const [line, ...others] = logger.at('error');
+      const [line, moved, ...others] = logger.at('error');
       expect(others).to.deep.equal([]);
-      expect(line?.fields).to.deep.include({ ...where, where: 'read', instanceId: reader.instanceId });
+      expect(moved?.message).to.contain('quarantine');
+      expect(moved?.fields).to.deep.include({ namespace: stores.namespace, shard, id: 'x', instance: reader.instanceId });
+      expect(line?.fields).to.deep.include({ ...where, where: 'read', instance: reader.instanceId });
+      expect(events[0]).to.deep.include({ ...where, where: 'read', instance: reader.instanceId, offset: null });
       expect(line?.fields).to.have.property('version');
       if (fields.v === undefined) {
         expect([error.details.version, events[0]?.version, line?.fields.version]).to.deep.equal([1, 1, 1]);
       }
 
       for (const call of [() => reader.getMany(['x']), () => reader.update('x', () => 1)]) await refusal('CORRUPT', call);
-      const report = await reader.verify('x');
-      expect(report?.ok).to.equal(false);
-      expect(report?.checks.map((check) => check.name)).to.deep.equal(['length', 'sha1', 'crc32', 'json', 'log']);
-      expect(report?.checks.filter(({ ok }) => !ok).map((check) => check.name)).to.deep.equal(failing);
-      for (const { ok, stored, computed } of report?.checks ?? []) expect(stored === computed).to.equal(ok);
+      expect((await reader.verify('x'))?.checks.map((check) => [check.name, check.ok])).to.deep.equal([['quarantine', false]]);
+      expect((await reader.quarantined()).map(({ id, by }) => [id, by])).to.deep.equal([['x', reader.instanceId]]);
     });
   }
 
@@ -144,6 +151,7 @@ describe('integrity', () => {
     const redis = await stores.redis();
     await store.set('x', JSON.parse(DOCUMENT));
     await damage(redis, store, 'x', { data: 'rubbish' });
+    await forgetCopies(redis, store, 'x');
     await refusal('CORRUPT', () => other.get('x'));
     expect((await store.set('x', { new: true })).version).to.equal(2);
     expect(await other.verify('x')).to.deep.include({ ok: true, version: 2 });
@@ -155,6 +163,7 @@ describe('integrity', () => {
     const redis = await stores.redis();
     for (const id of ['a', 'b', 'c']) await store.set(id, JSON.parse(DOCUMENT));
     await damage(redis, store, 'b', { crc: 'ffffffff' });
+    await forgetCopies(redis, store, 'b');
     expect((await refusal('CORRUPT', () => store.getMany(['a', 'b', 'c']))).details.id).to.equal('b');
     expect(await store.getMany(['a', 'c'])).to.have.lengthOf(2);
   });

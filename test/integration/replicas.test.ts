@@ -2,6 +2,7 @@
 import { expect } from 'chai';
 import type { Redis } from 'ioredis';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
+import { entrySum, sealOf } from '../../src/core/seal.js';
 import type { ContextStore, JsonValue } from '../../src/index.js';
 import { record, refusal, untilReplica, useStores, Watched, watchFromNow } from '../helpers/stores.js';
 import type { TcpProxy } from '../helpers/TcpProxy.js';
@@ -454,12 +455,16 @@ describe('replicas', () => {
       async function rewrite(redis: Redis, store: ContextStore, id: string, version: number, value: JsonValue): Promise<void> {
         const { context, log } = store.keysOf(id);
         const data = JSON.stringify(value);
-        const [crc, sha, len] = [crc32Hex(data), sha1Hex(data), Buffer.byteLength(data)];
+        const [crc, sha, len, at] = [crc32Hex(data), sha1Hex(data), Buffer.byteLength(data), Date.now()];
+        const seal = sealOf(id, { v: version, crc, sha, len, at, exp: null });
+        const facts = { base: '-', crc, sha, length: String(len), at: String(at), exp: '-', operation: 'other', by: 'other' };
+        const frame = Buffer.from(data);
+        const sum = entrySum(id, { entryId: `${version}-0`, kind: 'full', encoding: '-', ...facts, frame });
         await redis
           .multi()
-          .hset(context, { data, crc, sha, len, v: version, op: 'other', by: 'other' })
+          .hset(context, { data, crc, sha, len, v: version, op: 'other', by: 'other', at, seal })
           .del(log)
-          .xadd(log, `${version}-0`, 'kind', 'full', 'frame', data, 'base', '-', 'crc', crc, 'sha', sha, 'len', len, 'op', 'other', 'by', 'other', 'at', Date.now(), 'exp', '-') // biome-ignore format: pairs
+          .xadd(log, `${version}-0`, 'kind', 'full', 'frame', data, 'base', '-', 'crc', crc, 'sha', sha, 'len', len, 'op', 'other', 'by', 'other', 'at', at, 'exp', '-', 'sum', sum) // biome-ignore format: pairs
           .exec();
       }
 

@@ -104,6 +104,27 @@ const CASES: readonly Case[] = [
   { script: 'quarantine', what: 'that lets go', call: (lua) => quarantine(lua, 'c', 'drop') },
   { script: 'drop', what: 'of copies and entries', call: (lua) => drop(lua, 'a', 'k', ['1-0']) },
   {
+    script: 'scrub',
+    what: 'of two',
+    call: (lua) => lua.run('scrub', [lua.of('a').context, lua.of('c').context], [100_000, '-', 1]),
+  },
+  {
+    script: 'reconcile',
+    what: 'of two',
+    call: (lua) => {
+      const { exp, use, size, mem, tag } = lua.shard;
+      return lua.run('reconcile', [exp, use, size, mem], [tag, '3600000 60000 PUBLISH keeper 2 1', 'a', 'b']);
+    },
+  },
+  {
+    script: 'totals',
+    what: 'of a shard',
+    call: (lua) => {
+      const { size, mem } = lua.shard;
+      return lua.run('totals', [size, mem, lua.keys.quarantineOf('c')], ['7 7 7 7 7', '-', 10, 0]);
+    },
+  },
+  {
     script: 'probe',
     what: 'of all commands',
     call: (lua) => {
@@ -187,6 +208,9 @@ describe('the guard of the Lua scripts', function () {
             'QUARANTINED',
             'DROPPED',
             'OK',
+            'SCRUBBED',
+            'RECONCILED',
+            'TOTALS',
           ],
         ]);
       });

@@ -50,16 +50,16 @@ describe('lua/quarantine.lua', () => {
     const from = await lua.now();
     const reply = await quarantine(lua, 'a', 'put', { version: 2, why: WHY, ...options });
     expect(reply).to.deep.equal(['QUARANTINED', options.version ?? 2]);
-    const { why = '', when = '', by = '', ...rest } = await lua.redis.hgetallBuffer(moved);
+    const { why = '', when = '', who = '', ...rest } = await lua.redis.hgetallBuffer(moved);
     expect(Number(when)).to.be.within(from, await lua.now());
-    expect([String(why), String(by)]).to.deep.equal([options.why ?? WHY, options.by ?? 'mover']);
-    const { by: _, why: __, when: ___, ...before } = was;
+    expect([String(why), String(who)]).to.deep.equal([options.why ?? WHY, options.by ?? 'mover']);
+    const { who: _, why: __, when: ___, ...before } = was;
     expect(rest).to.deep.equal(before);
 
     const stub = await lua.redis.hgetall(context);
     const { fence, intent } = Object.fromEntries(Object.entries(was).map(([name, value]) => [name, value.toString()]));
     expect(stub).to.deep.equal({
-      ...{ v: String(options.version ?? 2), at: when.toString(), by: String(by), q: String(why) },
+      ...{ v: String(options.version ?? 2), at: when.toString(), by: String(who), q: String(why) },
       ...(fence === undefined ? {} : { fence }),
       ...(intent === undefined ? {} : { intent }),
     });

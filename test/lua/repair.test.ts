@@ -347,7 +347,7 @@ describe('lua/repair.lua', () => {
       const call = (plan: string, ...documents: string[]): Promise<Reply> =>
         lua.refused(async () => {
           const words = `${await fingerprint(lua, 'a')} 1 ${crc32Hex('one two three')} ${listed} 13 1795449849000 -`;
-          const guarded = [`${words} op by 1000 1000 PUBLISH 2 log`, plan, 'a', channel];
+          const guarded = [`${words} op by 1000 1000 PUBLISH 2 log mender`, plan, 'a', channel];
           return lua.run('repair', [context, log, exp, use, size, mem, old], [...guarded, ...documents], '', guarded);
         });
       const plan = text.replace(/#(\d)/g, (_, n) => `#${Number(n) - 2}`);

@@ -119,6 +119,7 @@ describe('any interleaving of several instances equals a sequential model', func
       namespace: uniqueNamespace('model'),
       heartbeat: '50ms',
       log: { keep: 512, bytes: '16mb' },
+      workers: 'off',
       logger: false,
     };
     stores = await Promise.all([

@@ -43,6 +43,7 @@ describe('watch over a bad line', function () {
       heartbeat: '50ms',
       attemptTimeout: '200ms',
       log: { keep: 512, bytes: '16mb' },
+      workers: 'off',
       logger: false,
     };
     writer = await ContextStore.connect(options);

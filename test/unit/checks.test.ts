@@ -65,17 +65,17 @@ describe('checkLayers', () => {
     [
       'src/store/a.ts',
       `import '../cli/main.js';`,
-      'store must not import cli (src/cli/main.ts); it may import replica, redis, core',
+      'store must not import cli (src/cli/main.ts); it may import integrity, replica, redis, core',
     ],
     [
       'src/cli/a.ts',
       `import { b } from '../redis/b.js';`,
-      'cli must not import redis (src/redis/b.ts); it may import store, core',
+      'cli must not import redis (src/redis/b.ts); it may import queues, store, core',
     ],
     [
       'src/cli/deep/a.ts',
       `type B = import('../../replica/b.js').B;`,
-      'cli must not import replica (src/replica/b.ts); it may import store, core',
+      'cli must not import replica (src/replica/b.ts); it may import queues, store, core',
     ],
     [
       'queues/a.ts',
@@ -85,12 +85,12 @@ describe('checkLayers', () => {
     [
       'src/index.ts',
       `export type { B } from './redis/b.js';`,
-      'index must not import redis (src/redis/b.ts); it may import store, core',
+      'index must not import redis (src/redis/b.ts); it may import queues, store, core',
     ],
     [
       'src/store/a.ts',
       `import { b } from '../index.js';`,
-      'store must not import index (src/index.ts); it may import replica, redis, core',
+      'store must not import index (src/index.ts); it may import integrity, replica, redis, core',
     ],
     ['src/store/a.ts', `import { b } from '../../test/helpers/b.js';`, 'imports test/helpers/b.ts, outside of src/ and queues/'],
     ['src/store/a.ts', `import { b } from 'lukhas-context';`, 'imports the package itself: name the file'],

@@ -37,6 +37,9 @@ describe('the options of a store', () => {
       contextBytes: MB,
       depth: 256,
       idBytes: 512,
+      workers: 'inline',
+      queues: { sweepEveryMs: 1_000, scrubEveryMs: 86_400_000, scrubRate: 8 * MB, reconcileEveryMs: 300_000 },
+      predict: null,
       evictionPolicy: 'refuse',
       logger: undefined,
     });
@@ -66,6 +69,8 @@ describe('the options of a store', () => {
       memory: { local: '1gb' },
       log: { keep: 512, bytes: '1mb', tombstone: '7d' },
       limits: { contextBytes: '8mb', depth: 1_000, idBytes: 1 },
+      workers: 'external',
+      queues: { sweepEvery: '250ms', scrubEvery: '7d', scrubRate: '64mb', reconcileEvery: '1h' },
       evictionPolicy: 'warn',
       logger: quiet,
     });
@@ -88,7 +93,10 @@ describe('the options of a store', () => {
       contextBytes: 8 * MB,
       depth: 1_000,
       idBytes: 1,
+      workers: 'external',
+      queues: { sweepEveryMs: 250, scrubEveryMs: 604_800_000, scrubRate: 64 * MB, reconcileEveryMs: 3_600_000 },
       evictionPolicy: 'warn',
+      predict: null,
     });
   });
 
@@ -105,6 +113,21 @@ describe('the options of a store', () => {
 
   it('may switch replicas and the logger off', () => {
     expect(resolveOptions({ memory: { local: 0 }, logger: false })).to.include({ localBytes: 0, logger: false });
+  });
+
+  it('say how expiries are predicted, with defaults for all but the bounds', () => {
+    expect(resolveOptions({ ttl: {} }).predict).to.equal(null);
+    expect(resolveOptions({ ttl: { predict: false } }).predict).to.equal(null);
+    const bounds = { min: '5m', max: '2d' };
+    expect(resolveOptions({ ttl: { predict: bounds } }).predict).to.deep.equal({
+      minMs: 300_000,
+      maxMs: 172_800_000,
+      keep: 0.95,
+      halfLifeMs: 604_800_000,
+      observations: 20,
+    });
+    const all = { ...bounds, keep: 0.5, halfLife: '1h', observations: 1 };
+    expect(resolveOptions({ ttl: { predict: all } }).predict).to.include({ keep: 0.5, halfLifeMs: 3_600_000, observations: 1 });
   });
 
   describe('are refused', () => {
@@ -137,6 +160,16 @@ describe('the options of a store', () => {
       [{ attemptTimeout: 9 }, 'attemptTimeout'],
       [{ heartbeat: '9ms' }, 'heartbeat'],
       [{ values: 'shared' }, 'values'],
+      [{ ttl: { predict: true } }, 'ttl.predict'],
+      [{ ttl: { predict: {} } }, 'ttl.predict'],
+      [{ ttl: { predict: { min: '1m' } } }, 'ttl.predict'],
+      [{ ttl: { predict: { min: '999ms', max: '1h' } } }, 'ttl.predict.min'],
+      [{ ttl: { predict: { min: '1h', max: '1m' } } }, 'ttl.predict.max'],
+      [{ ttl: { predict: { min: '1m', max: '1h', keep: 1 } } }, 'ttl.predict'],
+      [{ ttl: { predict: { min: '1m', max: '1h', keep: 0.4 } } }, 'ttl.predict'],
+      [{ ttl: { predict: { min: '1m', max: '1h', halfLife: 0 } } }, 'ttl.predict.halfLife'],
+      [{ ttl: { predict: { min: '1m', max: '1h', observations: 0 } } }, 'ttl.predict'],
+      [{ ttl: { predict: { min: '1m', max: '1h', factor: 2 } } }, 'ttl.predict'],
       [{ memory: { local: -1 } }, 'memory.local'],
       [{ memory: { local: '1 parsec' } }, 'memory.local'],
       [{ memory: 128 }, 'memory'],
@@ -151,6 +184,12 @@ describe('the options of a store', () => {
       [{ limits: { depth: 1_001 } }, 'limits.depth'],
       [{ limits: { idBytes: 0 } }, 'limits.idBytes'],
       [{ limits: { idBytes: 513 } }, 'limits.idBytes'],
+      [{ workers: 'on' }, 'workers'],
+      [{ queues: { sweep: '1s' } }, 'queues'],
+      [{ queues: { sweepEvery: '99ms' } }, 'queues.sweepEvery'],
+      [{ queues: { scrubEvery: 0 } }, 'queues.scrubEvery'],
+      [{ queues: { scrubRate: '1kb' } }, 'queues.scrubRate'],
+      [{ queues: { reconcileEvery: 'often' } }, 'queues.reconcileEvery'],
       [{ evictionPolicy: 'ignore' }, 'evictionPolicy'],
       [{ logger: true }, 'logger'],
       [{ logger: { info: () => {} } }, 'logger'],

@@ -129,7 +129,15 @@ describe('a replica whose value is not what its checksum says', () => {
     expect((await set.answer('x'))?.value).to.deep.equal({ n: 999 });
     await set.checkOne();
     expect((await set.answer('x'))?.value).to.deep.equal({ n: 3 });
-    const told = { id: 'x', version: 3, expected: GOOD.crc, found: crc32Hex('{"n":999}'), bytes: 7, where: 'replica' };
+    const told = {
+      id: 'x',
+      version: 3,
+      expected: GOOD.crc,
+      found: crc32Hex('{"n":999}'),
+      bytes: 7,
+      offset: null,
+      where: 'replica',
+    };
     expect(corruptions).to.deep.equal([told]);
     expect(resyncs).to.deep.equal([{ id: 'x', reason: 'checksum', from: 3, to: 3, full: true }]);
     expect(set.counters.checksumFailures).to.equal(1);

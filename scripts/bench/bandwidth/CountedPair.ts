@@ -64,18 +64,22 @@ export class CountedPair {
     this.#subscriber = subscriber;
   }
 
-  /** @param redis - past the proxies, to look at what is stored */
-  static async open(redis: Redis, port: number, mode: Mode): Promise<CountedPair> {
+  /**
+   * @param redis - past the proxies, to look at what is stored
+   * @param log - keeps everything, or what it keeps where nothing is said
+   */
+  static async open(redis: Redis, port: number, mode: Mode, log: 'all' | 'default' = 'all'): Promise<CountedPair> {
     const proxies = { writer: await TcpProxy.start(port), subscriber: await TcpProxy.start(port) };
     const options = {
       delta: mode,
-      // no traffic but what is written, and nothing trimmed from the log
+      // no traffic but what is written
       heartbeat: '10m',
-      log: { keep: 512, bytes: '1gb' },
+      ...(log === 'all' ? { log: { keep: 512, bytes: '1gb' } } : {}),
       limits: { contextBytes: '8mb' },
     } as const;
-    const writer = await openStore(proxies.writer.url, `bench-wire-${mode}`, options);
-    const subscriber = await openStore(proxies.subscriber.url, `bench-wire-${mode}`, options);
+    const namespace = `bench-wire-${mode}-${log}`;
+    const writer = await openStore(proxies.writer.url, namespace, options);
+    const subscriber = await openStore(proxies.subscriber.url, namespace, options);
     return new CountedPair(redis, proxies, writer, subscriber);
   }
 
@@ -130,7 +134,7 @@ export class CountedPair {
       toSubscriber: toSubscriber ?? Number.NaN,
       log: after.used - log.used,
       logFrames: after.frames - log.frames,
-      copies: after.copies,
+      copies: after.copies - log.copies,
     };
   }
 

@@ -30,13 +30,14 @@ const COMMANDS = {
   ],
 } as const;
 export type DeltaTool = keyof typeof COMMANDS;
+export const DELTA_TOOLS = Object.keys(COMMANDS) as readonly DeltaTool[];
 
 export class DeltaTools {
   readonly #folder = mkdtempSync(join(tmpdir(), 'lukhas-bandwidth-'));
   readonly available: readonly DeltaTool[];
 
   private constructor(tools: readonly Tool[]) {
-    this.available = (Object.keys(COMMANDS) as DeltaTool[]).filter((name) => tools.some((tool) => name.startsWith(tool)));
+    this.available = DELTA_TOOLS.filter((name) => tools.some((tool) => name.startsWith(tool)));
   }
 
   static open(): DeltaTools {

@@ -10,6 +10,7 @@ import type { Setting } from '../lib/benchmark.js';
 import { openStore, replicate } from '../lib/stores.js';
 import { column, type Table } from '../lib/table.js';
 import { smallChange } from './sequences.js';
+import { SHAPES } from './shapes.js';
 import { noMore } from './targets.js';
 
 export type SubscriberRequest =
@@ -46,19 +47,22 @@ interface Case {
   readonly delta: 'on' | 'off';
   readonly patches: boolean;
   readonly aimed: boolean;
+  /** Another document than a conversation. */
+  readonly shape?: (typeof SHAPES)[number];
 }
 
 const CASES: readonly Case[] = [
   { label: 'delta on', delta: 'on', patches: false, aimed: true },
   { label: 'delta on, asking for each patch', delta: 'on', patches: true, aimed: true },
   { label: 'delta off: patches as frames', delta: 'off', patches: false, aimed: false },
+  ...SHAPES.map((shape): Case => ({ label: `delta on: ${shape.label}`, delta: 'on', patches: false, aimed: true, shape })),
 ];
 
 export async function subscriberCpu(setting: Setting): Promise<Table> {
   const rows = [await messages(setting)];
   for (const one of CASES) rows.push(await updates(setting, one));
   return {
-    caption: `Processor time of a subscriber: 1 MB, ${PER_SECOND} updates of 20 bytes a second`,
+    caption: `Processor time of a subscriber: 1 MB where nothing else is said, ${PER_SECOND} updates of 20 bytes a second`,
     columns: [
       column('label', 'What'),
       column('rate', 'A second', 'number'),
@@ -96,15 +100,17 @@ function messages({ url, quick }: Setting): Promise<Row> {
   });
 }
 
-function updates({ url, quick }: Setting, { label, delta, patches, aimed }: Case): Promise<Row> {
+function updates({ url, quick }: Setting, { label, delta, patches, aimed, shape }: Case): Promise<Row> {
   return withSubscriber(async (ask) => {
-    const namespace = `bench-cpu-${delta}${patches ? '-patches' : ''}`;
+    const namespace = `bench-cpu-${delta}${patches ? '-patches' : ''}${shape === undefined ? '' : `-${SHAPES.indexOf(shape)}`}`;
     const writer = await openStore(url, namespace, { delta, limits: { contextBytes: '8mb' } });
-    await writer.set(ID, makeConversation(1, BYTES));
+    await writer.set(ID, shape === undefined ? makeConversation(1, BYTES) : shape.make());
     await ask({ do: 'open', url, namespace, id: ID, patches });
     await replicate(writer, [ID]);
     const row = await measure(ask, quick, label, (number) =>
-      writer.update<Conversation>(ID, (draft) => smallChange(draft, 7 * number, number)),
+      writer.update<Conversation>(ID, (draft) =>
+        shape === undefined ? smallChange(draft, 7 * number, number) : shape.change(draft, number),
+      ),
     );
     const last = await writer.get(ID);
     if (last === null || (await ask({ do: 'reach', version: last.version })) !== JSON.stringify(last.value))
@@ -118,7 +124,7 @@ function updates({ url, quick }: Setting, { label, delta, patches, aimed }: Case
 }
 
 async function measure(ask: Ask, quick: boolean, label: string, work: Work): Promise<Row> {
-  const ms = quick ? 2_000 : 10_000;
+  const ms = quick ? 2_000 : 6_000;
   // in a process that has run for a while the code is compiled
   await paced(0, quick ? 200 : 1_000, work);
   const idle = await usedDuring(ask, () => new Promise((resolve) => setTimeout(resolve, ms)));

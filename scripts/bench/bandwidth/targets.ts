@@ -3,6 +3,9 @@
 export const noMore = (value: number, bound: number, text = String(bound)): string =>
   `${value <= bound ? 'met' : 'missed'}: <= ${text}`;
 
+/** In the place of a figure, and of what it says about a target. */
+export const NOT_MEASURED = 'not measured';
+
 /** What is saved against `full`, of 1. */
 export const reduction = (bytes: number, full: number): number => 1 - bytes / full;
 

@@ -4,9 +4,10 @@
  */
 import { EDIT_KINDS, type EditKind, editConversation, makeConversation, seededRng } from '../../../test/helpers/random.js';
 import { builtFile } from '../lib/built.js';
-import { percentile } from '../lib/rounds.js';
+import { median, percentile } from '../lib/rounds.js';
 import { column, type Table } from '../lib/table.js';
 import { SIZES, smallChange } from './sequences.js';
+import { SHAPES } from './shapes.js';
 import { noMore } from './targets.js';
 
 /** ms, by size. */
@@ -21,14 +22,15 @@ const WARM_UP = 300;
 export const codecTimes = async (quick: boolean): Promise<Table[]> => [
   await byteTimes(quick ? 100 : 1_000),
   await documentTimes(quick ? 100 : 1_000),
+  await growthTimes(quick ? 3 : 9),
 ];
 
 /** Times of so many calls, ms; what each gives is kept from being optimized away by `used`. */
-function timed(calls: number, call: (index: number) => unknown): number[] {
+function timed(calls: number, call: (index: number) => unknown, warmUp = WARM_UP): number[] {
   const times: number[] = [];
-  for (let index = -WARM_UP; index < calls; index += 1) {
+  for (let index = -warmUp; index < calls; index += 1) {
     const start = performance.now();
-    const used = call(index + WARM_UP);
+    const used = call(index + warmUp);
     const ms = performance.now() - start;
     if (used === undefined) throw new Error('nothing was made');
     if (index >= 0) times.push(ms);
@@ -87,40 +89,53 @@ async function documentTimes(calls: number): Promise<Table> {
   const { runOnDraft } = await builtFile<typeof import('../../../src/store/draft.js')>('store/draft.js');
   const { DEFAULT_MAX_DEPTH } = await builtFile<typeof import('../../../src/core/json.js')>('core/json.js');
   const rows = [];
-  for (const { label, bytes } of SIZES) {
-    const first = JsonDocument.parse(DocumentText.of(Buffer.from(JSON.stringify(makeConversation(1, bytes)))));
+  const conversations = SIZES.map(({ label, bytes }) => ({
+    ...{ label, calls, warmUp: WARM_UP },
+    make: (): unknown => makeConversation(1, bytes),
+    change: (draft: unknown, number: number): void => smallChange(draft as Parameters<typeof smallChange>[0], 7 * number, number),
+  }));
+  // making a draft of these takes milliseconds, whatever is measured after it
+  const wide = SHAPES.map((shape) => ({ ...shape, calls: Math.min(calls, 100), warmUp: 30 }));
+  for (const { label, make, change, calls: count, warmUp } of [...conversations, ...wide]) {
+    const first = JsonDocument.parse(DocumentText.of(Buffer.from(JSON.stringify(make()))));
     // values as `update` makes them: what a change does not touch is shared
     const values = [first.value];
-    for (let number = 1; number <= calls + WARM_UP; number += 1)
-      values.push(
-        await runOnDraft(
-          values.at(-1) ?? null,
-          (draft) => smallChange(draft as Parameters<typeof smallChange>[0], 7 * number, number),
-          DEFAULT_MAX_DEPTH,
-        ),
-      );
+    for (let number = 1; number <= count + warmUp; number += 1)
+      values.push(await runOnDraft(values.at(-1) ?? null, (draft) => change(draft, number), DEFAULT_MAX_DEPTH));
     let written = first;
     const frames: { readonly payload: Buffer; readonly crc: string }[] = [];
-    const derive = timed(calls, (index) => {
-      const { document, splice } = written.derive(values[index + 1] ?? null);
-      written = document;
-      const { crc, sha1 } = document.text;
-      frames.push({ payload: writeSplice(splice).bytes, crc });
-      return sha1;
-    });
+    const derive = timed(
+      count,
+      (index) => {
+        const { document, splice } = written.derive(values[index + 1] ?? null);
+        written = document;
+        const { crc, sha1 } = document.text;
+        frames.push({ payload: writeSplice(splice).bytes, crc });
+        return sha1;
+      },
+      warmUp,
+    );
     let read = first;
-    const advance = timed(calls, (index) => {
-      const { payload, crc } = frames[index] ?? { payload: Buffer.alloc(0), crc: '' };
-      read = read.advance(readSplice(payload), crc).document;
-      return read;
-    });
+    const advance = timed(
+      count,
+      (index) => {
+        const { payload, crc } = frames[index] ?? { payload: Buffer.alloc(0), crc: '' };
+        read = read.advance(readSplice(payload), crc).document;
+        return read;
+      },
+      warmUp,
+    );
     const last = Buffer.from(JSON.stringify(values.at(-1)));
     if (!written.text.bytes().equals(last) || JSON.stringify(read.value) !== last.toString())
       throw new Error(`${label}: the documents are not the same in the end`);
-    const whole = timed(Math.min(calls, 200), (index) => {
-      const text = Buffer.from(JSON.stringify(values[index + 1]));
-      return `${crc32Hex(text)} ${sha1Hex(text)}`;
-    });
+    const whole = timed(
+      Math.min(count, 200),
+      (index) => {
+        const text = Buffer.from(JSON.stringify(values[index + 1]));
+        return `${crc32Hex(text)} ${sha1Hex(text)}`;
+      },
+      0,
+    );
     rows.push({
       size: label,
       wholeP50: percentile(whole, 0.5),
@@ -141,6 +156,64 @@ async function documentTimes(calls: number): Promise<Table> {
       column('advanceP50', 'read splice, advance p50', 'milliseconds'),
       column('advanceP99', 'p99', 'milliseconds'),
       column('times', 'derive / whole', 'ratio'),
+    ],
+    rows,
+  };
+}
+
+/** What four times as much may take, as a multiple: linear, and room for what the caches of a processor make of it. */
+const MOST_GROWTH = 8;
+
+/** Whether finding copies stays linear where what is compared is made to be hard: processor time for n and for 4n. */
+async function growthTimes(runs: number): Promise<Table> {
+  const { findSplice } = await builtFile<typeof import('../../../src/core/blockMatch.js')>('core/blockMatch.js');
+  const rng = seededRng(3);
+  const random = (bytes: number): Buffer => Buffer.from(Array.from({ length: bytes }, () => rng.int(0, 255)));
+  const every = (bytes: Buffer, step: number): Buffer =>
+    bytes.map((byte, index) => (index % step === 0 ? byte ^ 1 : byte)) as Buffer;
+  const cases: Readonly<Record<string, (n: number) => readonly [Buffer, Buffer]>> = {
+    'unrelated bytes': (n) => [random(n), random(n)],
+    'one byte repeated, every 30th changed': (n) => [Buffer.alloc(n, 'a'), every(Buffer.alloc(n, 'a'), 30)],
+    'a period of 17, every 50th changed': (n) => [
+      Buffer.alloc(n, 'abcdefghijklmnopq'),
+      every(Buffer.alloc(n, 'abcdefghijklmnopq'), 50),
+    ],
+    'blocks of 64 in reverse': (n) => {
+      const base = random(n);
+      const blocks = Array.from({ length: Math.floor(n / 64) }, (_, index) => base.subarray(index * 64, index * 64 + 64));
+      return [base, Buffer.concat(blocks.reverse())];
+    },
+    'the same block of 100 again and again': (n) => {
+      const block = random(100);
+      const pairs = Array.from({ length: Math.floor(n / 120) }, () => Buffer.concat([block, random(20)]));
+      return [Buffer.concat(pairs), Buffer.concat(pairs.reverse())];
+    },
+    'numbers in another order': (n) => {
+      const numbers = Array.from({ length: Math.floor(n / 6) }, () => rng.int(10_000, 99_999));
+      return [Buffer.from(numbers.join()), Buffer.from(numbers.toSorted((a, b) => a - b).join())];
+    },
+  };
+  const rows = Object.entries(cases).map(([label, make]) => {
+    const [small, large] = [256 * 1024, 1024 * 1024].map((n) => {
+      const [base, target] = make(n);
+      const times = Array.from({ length: runs + 1 }, () => {
+        const before = process.cpuUsage();
+        findSplice(base, target);
+        const { user, system } = process.cpuUsage(before);
+        return (user + system) / 1000;
+      });
+      return median(times.slice(1));
+    }) as [number, number];
+    return { label, small, large, growth: large / small, target: noMore(large / small, MOST_GROWTH) };
+  });
+  return {
+    caption: 'Finding copies where that is hard, processor time, ms (lower is better)',
+    columns: [
+      column('label', 'From one to the other'),
+      column('small', '256 KB', 'milliseconds'),
+      column('large', '1 MB', 'milliseconds'),
+      column('growth', 'growth', 'ratio'),
+      column('target', 'Target'),
     ],
     rows,
   };

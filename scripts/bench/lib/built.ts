@@ -10,6 +10,7 @@ import { pathToFileURL } from 'node:url';
 const ROOT = join(import.meta.dirname, '..', '..', '..');
 const SOURCES = join(ROOT, 'dist', 'src');
 const ENTRY = join(SOURCES, 'index.js');
+const QUEUES = join(ROOT, 'dist', 'queues');
 
 /** Compiles it into dist/. */
 export function build(): void {
@@ -26,6 +27,17 @@ export const built = (): Promise<typeof import('../../../src/index.js')> => load
 
 /** What one of its files exports: `core/json.js`. */
 export const builtFile = <T>(path: string): Promise<T> => load(join(SOURCES, path));
+
+/** The background queues, from dist/. */
+export async function builtQueues(): Promise<
+  Pick<typeof import('../../../queues/Workers.js'), 'Workers'> & Pick<typeof import('../../../queues/scrub.js'), 'scrubPass'>
+> {
+  const [{ Workers }, { scrubPass }] = await Promise.all([
+    load<typeof import('../../../queues/Workers.js')>(join(QUEUES, 'Workers.js')),
+    load<typeof import('../../../queues/scrub.js')>(join(QUEUES, 'scrub.js')),
+  ]);
+  return { Workers, scrubPass };
+}
 
 async function load<T>(file: string): Promise<T> {
   if (!existsSync(file)) throw new Error('there is no build in dist/: leave out --no-build, or run `npm run build`');

@@ -5,7 +5,7 @@ import { built } from './built.js';
 
 export async function openStore(url: string, namespace: string, options: StoreOptions = {}): Promise<ContextStore> {
   const { ContextStore: Store } = await built();
-  return Store.connect({ redis: url, namespace, logger: false, ...options });
+  return Store.connect({ redis: url, namespace, workers: 'off', logger: false, ...options });
 }
 
 /** Every read and every commit goes to Redis. */

@@ -44,7 +44,7 @@ async function inspect(session: Session, id: string): Promise<number> {
   const verification = await store.verify(id, { signal });
   if (!verification) throw notFound(session, id);
   const [context, summary, log] = await Promise.all([
-    readable(session, id),
+    verification.ok ? readable(session, id) : null,
     summaryOf(session, id),
     store.history(id, { limit: LOG_ENTRIES, signal }),
   ]);
@@ -62,7 +62,7 @@ async function inspect(session: Session, id: string): Promise<number> {
   return verification.ok ? 0 : 4;
 }
 
-/** The context, or `null` where its bytes are damaged: a page about a damaged context is what one wants to see then. */
+/** The context, or `null` where it is damaged by now. One that is found damaged is not read at all: reading would repair it. */
 async function readable({ store, signal }: Session, id: string): Promise<Context | null> {
   try {
     return await store.get(id, { fresh: true, signal });
