@@ -303,7 +303,8 @@ elseif changed then
 end
 local reshaped = aside or not live or has_new_fields(before) or (built and #built.removed > 0) or (exp == nil) ~= (stored_exp == nil)
   or (fence ~= '0' and not stored.fence) or (protocol == '2') ~= (stored.seal ~= false)
-if reshaped and (chunked or stored.chunks or stored.q) then
+-- a table that was larger once may shrink with any field that goes; a new one without chunks has little to move
+if reshaped and (chunked or stored.chunks or stored.q or not (aside or not live)) then
   settle(context, math.max(chunked and #built.manifest or 0, stored.chunks and #stored.chunks or 0))
 elseif aside or not live then
   redis.call('HMGET', context, 'v', 'crc', 'sha', 'len', 'at', 'by', 'op', 'kf')

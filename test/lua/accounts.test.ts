@@ -277,6 +277,32 @@ describe('the accounts of the Lua scripts', function () {
     }
   });
 
+  it('stay right where a field goes from a table that held many chunks once', async () => {
+    const lua = await LuaNamespace.open();
+    const one = [{ at: 0, remove: 1, insert: Buffer.from('y') }];
+    try {
+      for (const n of [40, 60, 100, 250, 500, 1000]) {
+        const planned = sent(cut(Buffer.alloc(n * 40, 'x'), 40));
+        for (const [name, more] of [
+          ['no expiry', { ttl: 'none' }],
+          ['no seal', { protocol: 1 }],
+          ['neither', { ttl: 'none', protocol: 1 }],
+        ] as const) {
+          await lua.commit('a', planned.document, { ...planned.options, ttl: 60_000, fence: 1 });
+          await again(lua, edited(await stored(lua, 'a'), one, 40, 'whole'), {});
+          await check(lua, `${n} chunks made whole`);
+          await again(lua, edited(await stored(lua, 'a'), one, 40, 'whole'), more);
+          await check(lua, `${name} after ${n} chunks`);
+          await lua.redis.hmget(lua.of('a').context, ...Array.from({ length: 200 }, (_, field) => `d${field}`));
+          await check(lua, `${name} after ${n} chunks, and reads`);
+          await lua.delete('a');
+        }
+      }
+    } finally {
+      lua.close();
+    }
+  });
+
   it('stay right through every kind of change of one context', async () => {
     const lua = await LuaNamespace.open();
     try {
