@@ -211,7 +211,12 @@ describe('background queues', function () {
   });
 
   describe('reconcile', () => {
-    const all = (store: ContextStore) => reconcilePass(store.maintenance, { signal: never, heal: async () => false, recover: (id) => store.maintenance.recover(id) });
+    const all = (store: ContextStore) =>
+      reconcilePass(store.maintenance, {
+        signal: never,
+        heal: async () => false,
+        recover: (id) => store.maintenance.recover(id),
+      });
 
     it('finds nothing to mend in what the store has written, through all its ways of writing', async () => {
       const store = await external({ shards: 2 });

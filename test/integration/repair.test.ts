@@ -151,6 +151,26 @@ describe('repair', function () {
         }
       });
 
+      it('a field, and neither log nor checkpoint nor anybody else: proven by the seal from the bytes', async () => {
+        for (const [name, damage] of DAMAGES.filter(([what]) => /CRC-32|SHA-1|length|expiry/.test(what))) {
+          const { writer, redis, context, other } = await setUp();
+          const good = await snapshot(redis, writer, 'x');
+          await damage(redis, context, other);
+          await forgetCopies(redis, writer, 'x');
+          await writer.close();
+          const reader = await stores.open();
+          expect((await reader.get('x'))?.value, name).to.deep.equal(expected);
+          const { by, op, kf, ...now } = await snapshot(redis, reader, 'x');
+          const { by: _, op: __, kf: ___, ...before } = good;
+          if (document !== 'a document in chunks') expect(now, name).to.deep.equal(before);
+          expect(
+            (await reader.verify('x'))?.checks.filter(({ ok }) => !ok),
+            name,
+          ).to.deep.equal([]);
+          for (const id of ['x', 'other']) await reader.delete(id);
+        }
+      });
+
       it('where nobody has a good copy: quarantine, and CORRUPT until it is written anew', async () => {
         const { writer, redis, context } = await setUp();
         const good = await snapshot(redis, writer, 'x');
