@@ -313,7 +313,12 @@ describe('what is damaged while a connection is made', function () {
       left -= 1;
       return { byte: at + digit.length, bit: 1 };
     }, 'up');
-    const store = await ContextStore.connect({ redis: `${proxy.url}/3`, namespace: uniqueNamespace('db'), logger: false });
+    const store = await ContextStore.connect({
+      redis: `${proxy.url}/3`,
+      namespace: uniqueNamespace('db'),
+      workers: 'off',
+      logger: false,
+    });
     try {
       await store.set('a', 1);
       expect(left).to.equal(0);
@@ -333,6 +338,7 @@ describe('what is damaged while a connection is made', function () {
       redis: { host: '127.0.0.1', port: proxy.port, protocol: 2 },
       namespace: uniqueNamespace('resp2'),
       heartbeat: '30ms',
+      workers: 'off',
       logger: false,
     };
     const [writer, reader] = await Promise.all([ContextStore.connect(options), ContextStore.connect(options)]);

@@ -57,6 +57,7 @@ async function trials({ port, namespace, direction, call }: Trials): Promise<Fou
         attemptTimeout: '100ms',
         timeout: '1s',
         heartbeat: '1h',
+        workers: 'off',
         logger: false,
       });
       return { path, store, id: `context-${index}` };
