@@ -19,7 +19,7 @@
 -- Returns: COMMITTED version at(ms) kind frame(bytes) exp(ms, 0 none) accounted(bytes) due(1: a checkpoint is wanted | 0) | APPLIED version at(ms) crc: this operation did it
 --   before | CONFLICT version crc: the current ones | FENCED fence | LOCKED txn deadline(ms) | CHECKSUM sha1 length: as they arrived
 --   | BASE_MISMATCH version crc chunk: a plan that builds on other bytes than are stored; chunk names the stored one that is damaged
---   (chunks or len: their list or its length is), or - | DAMAGED: the stored fields do not have their seal | GARBLED: not what was sent
+--   (chunks or len: their list or its length is), or - | DAMAGED: the stored fields do not have their seal, or all of it is lost | GARBLED: not what was sent
 --   | WRITE_CORRUPT version: the old bytes are back | LATE now(ms): this attempt came after its time | PENDING wait(ms): an
 --   earlier attempt may still arrive | UNCERTAIN version: the log no longer reaches back to the first attempt
 -- Publishes: one frame on the channel (a document above 4 KB as further messages that follow its header); before it an `expired` frame
@@ -31,6 +31,7 @@
 -- @include seal
 -- @include stored
 -- @include log
+-- @include lost
 -- @include retry
 -- @include frame
 -- @include checkpoint
@@ -53,7 +54,8 @@ end
 -- 1. what is there, and whether it is what was written
 local now = clock_ms()
 local stored = stored_fields(context)
-if fields_damaged(id, stored, sealed == '1') then
+if fields_damaged(id, stored, sealed == '1')
+  or (not stored.v and is_lost(log, tonumber(redis.call('ZSCORE', exp_index, id) or nil), now)) then
   return answered({ 'DAMAGED' })
 end
 local stored_version, stored_exp = tonumber(stored.v), tonumber(stored.exp)

@@ -8,10 +8,12 @@
 -- KEYS[6] hash    {tag}:mem, the shard's accounts
 -- KEYS[7] hash    {tag}:o:<id>, where what was damaged waits until the document was read back; never there afterwards
 -- ARGV[1] string  header, words: fingerprint version crc sha1 length(bytes) at(ms) exp(ms)|- op by tombstone(ms) grace(ms) publishCommand protocol source repairer
--- ARGV[2] string  plan of all chunks (lua/include/plan.lua), or empty: the document is one field, ARGV[5]
+--                 sealed(1|0)
+-- ARGV[2] string  plan of all chunks (lua/include/plan.lua), or empty: the document is one field, ARGV[6]
 -- ARGV[3] string  id
 -- ARGV[4] string  channel
--- ARGV[5..] string  the document, or its chunks; the last is the guard over KEYS and ARGV[1] to ARGV[4] (lua/include/guard.lua)
+-- ARGV[5] string  ids of entries at the end of the log that are damaged, words, or empty: they go, where they are
+-- ARGV[6..] string  the document, or its chunks; the last is the guard over KEYS and ARGV[1] to ARGV[5] (lua/include/guard.lua)
 -- Returns: REPAIRED version accounted(bytes) | CHANGED: the stored fields are others than those that were found damaged, or the log is further
 --   | CHECKSUM sha1 length: of the document as it arrived | WRITE_CORRUPT version: what was there is back | GARBLED: not what was sent
 -- Publishes: one `touch` frame, so that replicas which have another document at this version look.
@@ -22,26 +24,27 @@
 -- @include stored
 -- @include fingerprint
 -- @include log
+-- @include entry
 -- @include frame
 -- @include checkpoint
 -- @include plan
 -- @include account
 -- @include settle
 local context, log, exp_index, use_index, size_index, mem, old = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local print, v, crc, sha, len, at, exp, op, by, tombstone, grace, publish, protocol, source, repairer = string.match(ARGV[1],
-  '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+local print, v, crc, sha, len, at, exp, op, by, tombstone, grace, publish, protocol, source, repairer, sealed = string.match(ARGV[1],
+  '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
 local plan, id, channel = ARGV[2], ARGV[3], ARGV[4]
-if not arrived(ARGV[#ARGV], context, log, exp_index, use_index, size_index, mem, old, ARGV[1], plan, id, channel) then
+if not arrived(ARGV[#ARGV], context, log, exp_index, use_index, size_index, mem, old, ARGV[1], plan, id, channel, ARGV[5]) then
   return answered({ 'GARBLED' })
 end
 local stored = stored_fields(context)
-local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-if fingerprint(stored) ~= print or (last and entry_version(last) > tonumber(v)) then
+-- no version that the log has ever given is taken back, whatever became of its entry
+if fingerprint(stored) ~= print or log_last_version(log) > tonumber(v) then
   return answered({ 'CHANGED' })
 end
 local writes, manifest, found, length
 if plan == '' then
-  writes, found, length = { 'data', ARGV[5] }, redis.sha1hex(ARGV[5]), #ARGV[5]
+  writes, found, length = { 'data', ARGV[6] }, redis.sha1hex(ARGV[6]), #ARGV[6]
 else
   local built, why = run_plan(context, plan, nil)
   if not built then
@@ -54,6 +57,7 @@ if found ~= sha or length ~= tonumber(len) then
 end
 
 local existed = redis.call('EXISTS', context) == 1
+local need = redis.call('HGET', context, 'need')
 if existed then
   redis.call('RENAME', context, old)
 end
@@ -80,6 +84,15 @@ end
 for _, name in ipairs({ 'fence', 'intent' }) do
   if stored[name] then
     redis.call('HSET', context, name, stored[name])
+  end
+end
+if need then
+  redis.call('HSET', context, 'need', need)
+end
+for entry_id in string.gmatch(ARGV[5], '%S+') do
+  local damaged = redis.call('XRANGE', log, entry_id, entry_id)[1]
+  if damaged and entry_damage(id, damaged, entry_fields(damaged), sealed == '1') then
+    redis.call('XDEL', log, entry_id)
   end
 end
 local entry = next_entry(log, v)

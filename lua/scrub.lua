@@ -14,6 +14,7 @@
 -- @include clock
 -- @include checkpoint
 -- @include seal
+-- @include entry
 -- @include document
 local budget, place, sealed = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1'
 -- what a context and an entry cost beside their bytes, in bytes hashed in that time
@@ -52,26 +53,11 @@ local function wrong_seal(id, f)
 end
 
 local function check_entry(id, entry)
-  local e = {}
-  for i = 1, #entry[2], 2 do
-    e[entry[2][i]] = entry[2][i + 1]
-  end
-  local frame = e.frame or ''
-  local whole = e.kind == 'full' and (e.enc or '-') == '-'
-  spend(#frame)
+  local e = entry_fields(entry)
+  spend(#(e.frame or ''))
   spent = spent + PER_ENTRY
-  if e.sum then
-    local body = whole and '' or frame
-    if e.sum ~= entry_sum(id, entry[1], e.kind, e.enc, e.base, e.crc, e.sha, e.len, e.at, e.exp, e.op, e.by, body) then
-      return 'log ' .. entry[1] .. ' sum'
-    end
-  elseif sealed then
-    return 'log ' .. entry[1] .. ' without a sum'
-  end
-  if whole and frame ~= '' and (redis.sha1hex(frame) ~= e.sha or tostring(#frame) ~= e.len) then
-    return 'log ' .. entry[1] .. ' sha1'
-  end
-  return nil
+  local what = entry_damage(id, entry, e, sealed)
+  return what and ('log ' .. entry[1] .. ' ' .. what) or nil
 end
 
 local function check_log(key, id, f, from)
@@ -111,14 +97,6 @@ local function check_copy(key, id, name)
   local f = fields(key)
   if not f.v and not f.sha and redis.call('EXISTS', key) == 0 then
     return nil
-  end
-  if not f.zsum and f.chunks then
-    -- a copy of the context as it was, uncompressed: older versions made those
-    local what = check_document(key, f, 1, function(count)
-      spend(count)
-      return true
-    end)
-    return what and ('checkpoint ' .. name .. ' ' .. what) or nil
   end
   local z = redis.call('HGET', key, 'z')
   if not z or not f.zsum then

@@ -3,14 +3,21 @@
 --   Answers a reply to give, or nil where the operation was certainly not applied and cannot be any more.
 local function earlier_attempt(log, op, now, prev, sent)
   local entries = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 256)
+  local after
   for i = 1, #entries do
+    local version, at = entry_version(entries[i]), tonumber(entry_field(entries[i], 'at')) or 0
     if entry_field(entries[i], 'op') == op then
-      return { 'APPLIED', entry_version(entries[i]), tonumber(entry_field(entries[i], 'at')), entry_field(entries[i], 'crc') }
+      return { 'APPLIED', version, at, entry_field(entries[i], 'crc') or '-' }
     end
+    -- an entry that was damaged and let go of may have been this operation's
+    if after and after.version > version + 1 and after.at >= sent then
+      return { 'UNCERTAIN', version }
+    end
+    after = { version = version, at = at }
   end
   local oldest = entries[#entries]
   -- 1-0 is where a log begins; 1-1 is the expiry of a version whose own entry was trimmed
-  if oldest and oldest[1] ~= '1-0' and tonumber(entry_field(oldest, 'at')) >= sent then
+  if oldest and oldest[1] ~= '1-0' and (tonumber(entry_field(oldest, 'at')) or 0) >= sent then
     return { 'UNCERTAIN', entry_version(oldest) }
   end
   if now <= prev then

@@ -64,5 +64,14 @@ export function guardOf(salt: string, parts: readonly (string | number | Buffer)
 }
 
 /** What a guarded script puts at the end of its answer. */
-export const answerCheck = (salt: string, words: readonly (string | number)[]): string =>
-  sha1Hex(`${salt} ${words.join(' ')}`).slice(0, 8);
+export function answerCheck(salt: string, words: readonly (string | number | Buffer)[]): string {
+  const text = words.some(Buffer.isBuffer)
+    ? Buffer.concat([
+        Buffer.from(salt),
+        ...words.flatMap((word) => [SPACE, Buffer.isBuffer(word) ? word : Buffer.from(String(word))]),
+      ])
+    : `${salt} ${words.join(' ')}`;
+  return sha1Hex(text).slice(0, 8);
+}
+
+const SPACE = Buffer.from(' ');

@@ -79,6 +79,11 @@ export class Integrity {
     return this.#repairer.repair(id, where, deadline);
   }
 
+  /** Gives a context of a namespace that was upgraded its seal, and its log its sums. False where it could not be done. */
+  seal(id: string, deadline: Deadline): Promise<boolean> {
+    return this.#repairer.seal(id, deadline);
+  }
+
   /** For a reader that has told of the damage: whether it is worth reading again. */
   async heal(id: string, where: Corruption['where'], deadline: Deadline): Promise<boolean> {
     const { outcome } = await this.#repairer.repair(id, where, deadline, true);

@@ -13,7 +13,16 @@ import { crcOf } from '../redis/storedContext.js';
 import type { Corruption } from '../replica/ContextReader.js';
 import { stateAt } from '../replica/logReplay.js';
 import { documentOf, type ReplicaState } from '../replica/state.js';
-import { examine, type Facts, type Finding, factsOf, type Stored, soundCheckpoints, storedBytes } from './examine.js';
+import {
+  documentFinding,
+  examine,
+  type Facts,
+  type Finding,
+  factsOf,
+  type Stored,
+  soundCheckpoints,
+  storedBytes,
+} from './examine.js';
 import type { Peers } from './Peers.js';
 import type { RedisReplicas } from './RedisReplicas.js';
 
@@ -47,6 +56,8 @@ interface Good {
 
 /** A context that others write all the while is looked at again this often. */
 const TRIES = 8;
+/** A repair has so much time at least, whoever asks for it, ms. */
+const LEAST_MS = 5_000;
 
 export class Repairer {
   readonly #commands: ContextCommands;
@@ -65,27 +76,48 @@ export class Repairer {
   }
 
   /**
-   * Looks at all that is stored of a context, and repairs what is damaged. One run at a time for each context in a process; that two
-   * processes do it at once does no harm, since each step is a compare-and-set.
+   * Looks at all that is stored of a context, and repairs what is damaged. One run at a time for each context in a process, with a time of its
+   * own: whoever waits for it waits no longer than its call may take. That two processes do it at once does no harm, since each step is a
+   * compare-and-set.
    *
    * @param where - by whom it was found; `told`: the damage was made known already
    * @throws ContextError as the connection does
    */
   repair(id: string, where: Corruption['where'], deadline: Deadline, told = false): Promise<RepairResult> {
+    const { connection } = this.#commands;
     let running = this.#running.get(id);
     if (running === undefined) {
-      running = this.#repair(id, where, deadline, told).finally(() => this.#running.delete(id));
+      const own = connection.deadline(Math.max(LEAST_MS, deadline.timeoutMs));
+      running = this.#repair(id, where, own, told).finally(() => this.#running.delete(id));
       this.#running.set(id, running);
     }
-    return running;
+    return connection.within(deadline, `repair ${id}`, running);
   }
 
-  /** What is stored of a context, all of one moment. */
-  async look(id: string, deadline: Deadline): Promise<Stored> {
-    return this.#copies.look(id, deadline);
+  /**
+   * Gives a context of a namespace that was upgraded its seal, and its log its sums: as a repair does that finds them missing, without telling
+   * of damage. False where it could not be done.
+   */
+  async seal(id: string, deadline: Deadline): Promise<boolean> {
+    const { outcome } = await this.#repair(id, 'verify', deadline, true, true);
+    return outcome === 'sound' || outcome === 'repaired' || outcome === 'removed' || outcome === 'absent';
   }
 
-  async #repair(id: string, where: Corruption['where'], deadline: Deadline, told: boolean): Promise<RepairResult> {
+  async #look(id: string, deadline: Deadline, sealing: boolean): Promise<Stored> {
+    const stored = await this.#copies.look(id, deadline);
+    if (!sealing || stored.sealed) return stored;
+    const unsummed = stored.log.map((entry) => (entry.summed ? entry : { ...entry, sound: false }));
+    return { ...stored, sealed: true, log: unsummed };
+  }
+
+  async #repair(
+    id: string,
+    where: Corruption['where'],
+    deadline: Deadline,
+    wasTold: boolean,
+    sealing = false,
+  ): Promise<RepairResult> {
+    let told = wasTold;
     let first: readonly Finding[] | null = null;
     let source: RepairSource | null = null;
     let offset: number | null = null;
@@ -93,59 +125,70 @@ export class Repairer {
     const result = (version: number): RepairResult => ({ id, outcome, source, version, findings: first ?? [], offset });
     const ended = (version: number): RepairResult => {
       const made = result(version);
-      if (outcome === 'repaired' || outcome === 'removed') this.#hooks.repaired(made);
+      if (!sealing && (outcome === 'repaired' || outcome === 'removed')) this.#hooks.repaired(made);
       return made;
     };
     for (let tries = 0; tries < TRIES; tries += 1) {
-      const stored = await this.look(id, deadline);
+      const stored = await this.#look(id, deadline, sealing);
       const version = Number(stored.fields?.v?.toString() ?? 0) || 0;
-      if (stored.fields?.q !== undefined) return { ...result(version), outcome: 'quarantined' };
-      const lost = stored.fields === null && isLost(stored, this.#commands);
-      if (stored.fields === null && !lost) {
+      const expires = stored.fields?.exp === undefined ? null : Number(stored.fields.exp.toString());
+      if (stored.fields === null && !stored.lost && !(where === 'reconcile' && wasLost(stored))) {
         if (outcome === 'sound') outcome = 'absent';
         return ended(version);
       }
-      const findings = examine(stored);
-      if (findings.length === 0 && !lost) {
+      const stub = stored.fields?.q !== undefined;
+      const findings = stub ? [QUARANTINED] : stored.fields === null ? [LOST, ...examine(stored)] : examine(stored);
+      if (findings.length === 0) {
         // what was damaged on the way, or while somebody wrote it
         if (outcome === 'sound' && tries > 0) source = 'reread';
         return ended(version);
       }
+      // what has expired is not repaired any more
+      if (expires !== null && expires <= stored.now && documentFinding(stored) === null && !stub) return ended(version);
       // what a commit in between can explain is looked at again before it is told
       if (tries === 0) continue;
-      first ??= lost ? [{ place: 'document', name: 'context', expected: 'a context', found: 'none' }] : findings;
-      if (!told) this.#tell(stored, where, first);
+      first ??= findings;
+      if (!told && !stub) this.#tell(stored, where, first);
       told = true;
-      const facts = factsOf(stored);
+      const print = fingerprintOf(stored.fields ?? {});
+      const facts = stub ? stubFacts(stored) : factsOf(stored);
       if (facts === 'gone') {
-        await this.#commands.remove({ id, operation: '-', ifVersion: null }, deadline);
+        if (!(await this.#copies.remove(id, print, deadline))) continue;
         outcome = 'removed';
         source = 'log';
         continue;
       }
-      const document = lost || findings.some(({ place, name }) => place === 'document' || name === 'end');
-      if (!document) {
+      if (!findings.some(({ place, name }) => place === 'document' || name === 'end')) {
         await this.#mendCopies(stored, findings, deadline);
         outcome = 'repaired';
         source ??= 'log';
         continue;
       }
       const good = await this.#find(stored, facts, deadline);
-      const print = fingerprintOf(stored.fields ?? {});
       if (good === null) {
         const why = describe(first);
-        const at = facts?.version ?? Math.max(version, stored.log.at(-1)?.version ?? 0, 1);
-        if (stored.fields !== null && !(await this.#copies.quarantine(id, print, at, why, deadline))) continue;
-        outcome = stored.fields === null ? 'absent' : 'quarantined';
+        const at = Math.max(1, facts?.version ?? version, ...stored.log.map((entry) => entry.version));
+        const expiresAt = facts === null ? stored.indexedExpiry : facts.expiresAt;
+        const moved = stub ? 'quarantined' : await this.#copies.quarantine(id, print, { version: at, expiresAt }, why, deadline);
+        if (moved !== 'quarantined') continue;
+        outcome = 'quarantined';
         const made = result(at);
-        if (outcome === 'quarantined') this.#hooks.quarantined({ ...made, why });
+        if (!stub) this.#hooks.quarantined({ ...made, why });
         return made;
       }
       offset ??= differsAt(stored, good.bytes);
-      // a tail that cannot be believed would stand before what is put right now
-      await this.#copies.dropCopies(id, unsoundTail(stored), [], deadline);
       const text = DocumentText.of(good.bytes);
-      if (!(await this.#copies.repair(id, print, { ...good.facts, text }, good.source, deadline))) continue;
+      if (
+        !(await this.#copies.repair(
+          id,
+          print,
+          { ...good.facts, text },
+          { source: good.source, tail: unsoundTail(stored), sealed: stored.sealed },
+          deadline,
+        ))
+      )
+        continue;
+      if (stub) await this.#copies.dropQuarantined(id, deadline);
       outcome = 'repaired';
       source = good.source;
     }
@@ -179,7 +222,8 @@ export class Repairer {
         return { bytes: documentOf(rebuilt).text.bytes(), facts, source: 'log' };
     }
     const peer = await this.#peers.find(id, facts);
-    const least = Math.max(0, ...log.filter(({ sound }) => sound).map(({ version }) => version));
+    // no version that the log has ever named is taken back
+    const least = Math.max(0, ...log.map(({ version }) => version));
     if (peer !== null && (facts !== null || peer.version >= least)) {
       const { version, crc, at, expiresAt, bytes } = peer;
       const own = { version, crc, length: bytes.length, at, expiresAt, by: peer.from, operation: '-' };
@@ -194,7 +238,7 @@ export class Repairer {
     const { id } = stored;
     const entries = findings.filter(({ place, name }) => place === 'log' && name !== 'end').map(({ name }) => name);
     const checkpoints = findings.filter(({ place }) => place === 'checkpoint').map(({ name }) => name as 'k' | 'j');
-    await this.#copies.dropCopies(id, entries, checkpoints, deadline);
+    await this.#copies.dropCopies(id, entries, checkpoints, stored.sealed, deadline);
     const facts = factsOf(stored);
     const bytes = facts === null || facts === 'gone' ? null : storedBytes(stored, facts, crcOf);
     if (bytes === null || facts === null || facts === 'gone') return;
@@ -208,11 +252,22 @@ export class Repairer {
   }
 }
 
-/** The context is gone, although its log ends with a version of it that has not expired. */
-function isLost({ log }: Stored, commands: ContextCommands): boolean {
+const LOST: Finding = { place: 'document', name: 'context', expected: 'a context', found: 'none' };
+const QUARANTINED: Finding = { place: 'document', name: 'quarantine', expected: 'a document', found: 'a stub' };
+
+/** Reconcile has let go of what the indexes knew of it, and asks whether it can be put together. */
+function wasLost({ log, now }: Stored): boolean {
   const last = log.at(-1);
-  if (last === undefined || !last.sound || last.kind === 'deleted' || last.kind === 'expired') return false;
-  return last.expiresAt === null || commands.connection.clock.judge(last.expiresAt, performance.now()) === 'live';
+  if (last === undefined || last.kind === 'deleted' || last.kind === 'expired') return false;
+  return last.expiresAt === null || last.expiresAt > now;
+}
+
+/** What the document in quarantine should have been, by the log. */
+function stubFacts(stored: Stored): Facts | null {
+  const facts = factsOf({ ...stored, fields: stored.quarantined });
+  if (facts === null || facts === 'gone') return null;
+  const exp = stored.fields?.exp;
+  return { ...facts, expiresAt: exp === undefined ? null : Number(exp.toString()) };
 }
 
 /** Entries at the end of the log that do not have their checksum. */

@@ -94,28 +94,30 @@ export function examine(stored: Stored): readonly Finding[] {
   return findings;
 }
 
-/** What the context should be, by the last thing that its log says for certain, or by its own seal; null where neither can be believed. */
+/**
+ * What the context should be; null where nothing can be believed. By the last thing that its log says for certain, or by its own seal, or by what
+ * agrees of the three that say it: the bytes, the context's fields, and the last entry of the log.
+ */
 export function factsOf(stored: Stored): Facts | 'gone' | null {
-  const { id, fields, log } = stored;
+  const { log } = stored;
   const last = log.at(-1);
-  const own = ownFacts(stored);
-  if (last?.sound === true) {
-    if (!isState(last)) return own !== null && own.version > last.version ? own : 'gone';
-    if (own !== null && own.version > last.version) return own;
-    // the entry that made the version: one that tells of a repair has the time of that
-    const made = log.find((entry) => entry.version === last.version && entry.kind !== 'repaired' && entry.sound) ?? last;
-    const facts = {
-      version: last.version,
-      crc: last.crc,
-      length: last.length,
-      at: made.at,
-      by: made.by,
-      operation: made.operation,
-    };
-    if (own !== null && own.version === facts.version && own.crc === facts.crc) return own;
-    return { ...facts, expiresAt: expiryOf(id, fields, stored.indexedExpiry, last, facts.at, made) };
-  }
-  return own;
+  const own = ownFacts(stored) ?? agreedFacts(stored);
+  if (last?.sound !== true) return own;
+  if (own !== null && own.version > last.version) return own;
+  if (!isState(last)) return 'gone';
+  // without sums an entry is believed unless document and fields agree about something else
+  if (own !== null && own.version === last.version && (own.crc === last.crc || !stored.sealed)) return own;
+  // the entry that made the version: one that tells of a repair has the time of that
+  const made = log.find((entry) => entry.version === last.version && entry.kind !== 'repaired' && entry.sound) ?? last;
+  const facts = {
+    version: last.version,
+    crc: last.crc,
+    length: last.length,
+    at: made.at,
+    by: made.by,
+    operation: made.operation,
+  };
+  return { ...facts, expiresAt: expiryOf(stored, last, facts.at, made) };
 }
 
 /**
@@ -128,11 +130,7 @@ function ownFacts({ id, fields, log, indexedExpiry }: Stored): Facts | null {
   const bytes = bytesOf(stored);
   const last = log.at(-1);
   const { v, crc, sha, len, at, exp } = stored.facts;
-  const computed = isChunked(fields) ? sha1Hex(text(fields.chunks)) : sha1Hex(bytes);
-  const documents = [
-    { crc, sha, len },
-    { crc: crc32Hex(bytes), sha: computed, len: bytes.length },
-  ];
+  const documents = [{ crc, sha, len }, computed(fields, bytes)];
   const versions = [v, ...(last === undefined ? [] : [last.version])];
   const times = [at, ...(last === undefined ? [] : [last.at])];
   const expiries = [exp, indexedExpiry, null];
@@ -147,8 +145,7 @@ function ownFacts({ id, fields, log, indexedExpiry }: Stored): Facts | null {
             length: Number(document.len),
             at: Number(time),
             expiresAt: expiry === null ? null : Number(expiry),
-            by: text(fields.by) || '-',
-            operation: text(fields.op) || '-',
+            ...authorOf(fields),
           };
         }
       }
@@ -157,21 +154,48 @@ function ownFacts({ id, fields, log, indexedExpiry }: Stored): Facts | null {
   return null;
 }
 
+/** What the bytes themselves say. */
+const computed = (fields: RawFields, bytes: Buffer) => ({
+  crc: crc32Hex(bytes),
+  sha: isChunked(fields) ? sha1Hex(text(fields.chunks)) : sha1Hex(bytes),
+  len: bytes.length,
+});
+
+const authorOf = (fields: RawFields) => ({ by: text(fields.by) || '-', operation: text(fields.op) || '-' });
+
+/**
+ * Without a seal that is right: the fields, where the bytes have both checksums and the length that they name, and the version is the one that
+ * the log ends with (its ids are not damaged by what damages its entries). Three that agree are not damaged all alike.
+ */
+function agreedFacts(stored: Stored): Facts | null {
+  const { fields, log, indexedExpiry } = stored;
+  const context = fields === null ? null : storedContext(fields);
+  const last = log.at(-1);
+  if (fields === null || context === null || last === undefined || context.version !== last.version || !isState(last))
+    return null;
+  const { crc, sha, len } = computed(fields, bytesOf(context));
+  if (context.crc !== crc || context.facts.sha !== sha || context.length !== len || sha1Damage(fields, context) !== null)
+    return null;
+  const expiresAt = agreedExpiry(context.expiresAt, indexedExpiry, last.expiresAt);
+  const at = Number.isSafeInteger(context.at) ? context.at : last.at;
+  return { version: context.version, crc, length: len, at, expiresAt, ...authorOf(fields) };
+}
+
+/** Field and index are written together: where they agree, that is the expiry; else what two of the three say, else the index. */
+function agreedExpiry(own: number | null, indexed: number | null, logged: number | null): number | null {
+  if (own === indexed || own === logged) return own;
+  return indexed;
+}
+
 /** An expiry changes without a version, so it stands in three places; the one with which the seal is right is the true one. */
-function expiryOf(
-  id: string,
-  fields: RawFields | null,
-  indexed: number | null,
-  last: LogEntry,
-  at: number,
-  made: LogEntry,
-): number | null {
+function expiryOf({ id, fields, indexedExpiry }: Stored, last: LogEntry, at: number, made: LogEntry): number | null {
   const own = fields?.exp === undefined ? null : Number(text(fields.exp));
-  const candidates = [own, indexed, last.expiresAt, made.expiresAt, null];
   const seal = text(fields?.seal);
   const facts = { v: last.version, crc: last.crc, sha: last.sha1, len: last.length, at };
-  const sealed = candidates.find((exp) => seal === sealOf(id, { ...facts, exp }));
-  return sealed === undefined ? (indexed ?? last.expiresAt) : sealed;
+  const sealed = [own, indexedExpiry, last.expiresAt, made.expiresAt, null].find((exp) => seal === sealOf(id, { ...facts, exp }));
+  if (sealed !== undefined) return sealed;
+  // of a context that is gone altogether only the index can know
+  return fields === null ? (indexedExpiry ?? last.expiresAt) : agreedExpiry(own, indexedExpiry, last.expiresAt);
 }
 
 /** The bytes that are stored, where they are those that the facts tell of. */

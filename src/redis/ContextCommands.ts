@@ -47,6 +47,8 @@ export interface VersionFacts {
   readonly version: number;
   readonly crc: string;
   readonly expiresAt: number | null;
+  /** It is not there, although its log says that it should be: damage. */
+  readonly lost?: true;
 }
 
 /** Real bytes but for the numbers of contexts. */
@@ -98,6 +100,20 @@ type ScriptReply = readonly [string, ...(string | number | null)[]];
 const optional = (word: Buffer | string | number | null | undefined): number | null =>
   word === null || word === undefined || word === '' || word === '-' || Number(word) === 0 ? null : Number(word);
 
+const LOST: VersionFacts = { version: 0, crc: '', expiresAt: null, lost: true };
+/** Stands for a context that should be there: it has no version, which every check finds. */
+const LOST_CONTEXT: StoredContext = {
+  chunks: [],
+  found: 0,
+  version: Number.NaN,
+  crc: '',
+  length: Number.NaN,
+  at: Number.NaN,
+  expiresAt: null,
+  facts: { v: '', crc: '', sha: '', len: '', at: '', exp: null },
+  seal: '',
+  quarantined: '',
+};
 /** Stands for a context whose chunks have still to be asked for. */
 const CHUNKED = Symbol('chunked');
 
@@ -263,7 +279,10 @@ export class ContextCommands {
   async read(id: string, deadline: Deadline): Promise<StoredContext | null> {
     for (let tries = 0; ; tries += 1) {
       const found = await this.#read(id, deadline);
-      if (found !== null || tries === MOST_DENIALS || (await this.versionOf(id, deadline)) === null) return found;
+      if (found !== null || tries === MOST_DENIALS) return found;
+      const facts = await this.versionOf(id, deadline);
+      if (facts === null) return null;
+      if (facts.lost === true) return LOST_CONTEXT;
     }
   }
 
@@ -284,7 +303,9 @@ export class ContextCommands {
 
   /** Nothing was found: whether that is so. Those that are asked in one tick share a pipeline. */
   async #confirmed(id: string, deadline: Deadline): Promise<StoredContext | null> {
-    return (await this.versionOf(id, deadline)) === null ? null : this.read(id, deadline);
+    const facts = await this.versionOf(id, deadline);
+    if (facts === null) return null;
+    return facts.lost === true ? LOST_CONTEXT : this.read(id, deadline);
   }
 
   async #readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
@@ -337,7 +358,7 @@ export class ContextCommands {
     return ids.map((_, index) => {
       const at = 2 + 3 * index;
       const version = reply[at];
-      if (version === '' || version === undefined) return null;
+      if (version === '' || version === undefined) return reply[at + 1] === 'lost' ? LOST : null;
       return { version: Number(version), crc: String(reply[at + 1]), expiresAt: optional(reply[at + 2]) };
     });
   }

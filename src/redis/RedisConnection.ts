@@ -258,23 +258,28 @@ export class RedisConnection {
     return reply as T;
   }
 
-  /** Like {@link runScript}, for a read-only script that answers an array of bytes; its check covers the first `words`, and stands behind them. */
+  /**
+   * Like {@link runScript}, for a read-only script that answers an array of bytes; its check stands behind the first `words`, which it
+   * covers: behind all of them where none are named.
+   */
   async runScriptForBytes(
     deadline: Deadline,
     name: ScriptName,
     keys: readonly string[],
     args: readonly Argument[],
-    words: number,
+    words?: number,
   ): Promise<(Buffer | null)[]> {
     const { sha } = script(name);
     const salt = this.#salt();
     const guard = guardOf(salt, [...keys, ...args]);
     const reply = (await this.#withScript(deadline, name, (client) =>
       (client as unknown as BytesClient).evalsha_roBuffer(sha, keys.length, ...keys, ...args, guard),
-    )) as (Buffer | null)[];
-    const checked = Array.isArray(reply) ? reply.splice(0, reply[0]?.toString() === 'GARBLED' ? 2 : words + 1).map(String) : [];
-    if (checked.pop() !== answerCheck(salt, checked)) throw this.#damagedReply(name);
-    return [...checked.map((word) => Buffer.from(word)), ...reply];
+    )) as (Buffer | number | null)[];
+    const refused = Array.isArray(reply) && reply[0]?.toString() === 'GARBLED';
+    const count = words === undefined ? reply.length : words + 1;
+    const checked = Array.isArray(reply) ? reply.splice(0, refused ? 2 : count).map(bytesOf) : [];
+    if (checked.pop()?.toString() !== answerCheck(salt, checked)) throw this.#damagedReply(name);
+    return [...checked, ...(reply as (Buffer | null)[])];
   }
 
   #salt(): string {
@@ -416,5 +421,7 @@ export class RedisConnection {
     return new ContextError('CONNECTION', message, { cause: error });
   }
 }
+
+const bytesOf = (word: Buffer | number | null): Buffer => (Buffer.isBuffer(word) ? word : Buffer.from(String(word)));
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref());

@@ -8,6 +8,8 @@ export interface LogEntry {
   readonly entryId: string;
   /** Whether it has its checksum; also where it has none and need not. */
   readonly sound: boolean;
+  /** Whether it has one. */
+  readonly summed: boolean;
   /** The payload as it is stored; empty where a large document went through whose bytes the log does not keep. */
   readonly frame: Buffer;
   readonly encoding: string;
@@ -50,6 +52,7 @@ export function logEntry(id: string, [entryId, fields]: [Buffer, Buffer[]], seal
     kind: stored.kind as LogEntry['kind'],
     version: Number.parseInt(stored.entryId, 10),
     entryId: stored.entryId,
+    summed: sum !== '',
     sound: sum === '' ? !sealed : isSoundEntry(id, stored, sum),
     frame,
     encoding: text('enc') || '-',

@@ -4,7 +4,7 @@ import { sha1Hex } from '../core/checksum.js';
 import { ContextError } from '../core/errors.js';
 
 export const SCRIPT_NAMES = [
-  'commit', 'delete', 'touch', 'expire', 'versions', 'catchup', 'checkpoint', 'repair', 'quarantine', 'drop', 'scrub', 'reconcile',
+  'commit', 'delete', 'touch', 'expire', 'versions', 'catchup', 'checkpoint', 'repair', 'quarantine', 'drop', 'gone', 'look', 'namespace', 'scrub', 'reconcile',
   'totals', 'probe',
 ] as const; // biome-ignore format: one list
 export type ScriptName = (typeof SCRIPT_NAMES)[number];

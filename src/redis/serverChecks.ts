@@ -104,17 +104,14 @@ export async function openNamespace(
   shards: number | undefined,
   deadline: Deadline,
 ): Promise<NamespaceFacts> {
-  const key = namespaceKey(namespace);
-  const reply = await connection.attempt(deadline, 'open the namespace', async (client) => {
-    const [, made, stored] = await Promise.all([
-      client.hsetnx(key, 'shards', shards ?? 1),
-      client.hsetnx(key, 'format', NEWEST_FORMAT),
-      client.hmget(key, 'shards', 'format', 'sealed'),
-    ]);
-    // what is written in a new namespace is sealed from the beginning
-    if (made === 1) await client.hset(key, 'sealed', 1);
-    return made === 1 ? [stored[0], stored[1], '1'] : stored;
-  });
+  const [status, ...reply] = await connection.runScript<[string, string, string, number]>(
+    deadline,
+    'namespace',
+    [namespaceKey(namespace)],
+    [shards ?? 1, NEWEST_FORMAT],
+  );
+  if (status === 'GARBLED')
+    throw new ContextError('CONNECTION', 'open the namespace: the request was damaged on its way: check the network path');
   const found = Number(reply[0]);
   const protocol = protocolOf(reply[1]);
   if (!Number.isInteger(found) || found < 1 || protocol === null) {
@@ -128,7 +125,7 @@ export async function openNamespace(
       { namespace, expected: shards, found },
     );
   }
-  return { shards: found, protocol, sealed: reply[2] === '1' };
+  return { shards: found, protocol, sealed: reply[2] === 1 };
 }
 
 /** A namespace's format is the newest protocol that may be written in it. */
@@ -146,6 +143,11 @@ export async function namespaceMode(
     client.hmget(namespaceKey(namespace), 'format', 'sealed'),
   );
   return { protocol: protocolOf(format) ?? 1, sealed: sealed === '1' };
+}
+
+/** From now on a missing seal is damage: every context and log entry of the namespace carries one. */
+export async function markSealed(connection: RedisConnection, namespace: string, deadline: Deadline): Promise<void> {
+  await connection.attempt(deadline, 'mark the namespace', (client) => client.hset(namespaceKey(namespace), 'sealed', 1));
 }
 
 /**

@@ -67,7 +67,9 @@ export class WatchFeed {
   async #present(id: string): Promise<{ version: number; gone: boolean }> {
     const deadline = this.#deadline();
     const [tail, facts] = await Promise.all([this.#commands.logTail(id, 1, deadline), this.#commands.versionOf(id, deadline)]);
-    return { version: facts?.version ?? tail[0]?.version ?? 0, gone: facts === null };
+    // one that is lost is there as far as its log goes: reading it brings it back
+    const version = facts?.lost === true ? undefined : facts?.version;
+    return { version: version ?? tail[0]?.version ?? 0, gone: facts === null };
   }
 
   /** Watchers that lag behind by the same versions are given the same steps, fetched and replayed once. */

@@ -18,6 +18,7 @@ import {
   checkRights,
   checkVersion,
   loadScripts,
+  markSealed,
   type NamespaceFacts,
   openNamespace,
   serverFacts,
@@ -52,6 +53,8 @@ import type {
   ReadOptions,
   RepairResult,
   RestoreSource,
+  SealOptions,
+  SealResult,
   StoreEventName,
   StoreEvents,
   StoreStats,
@@ -456,6 +459,35 @@ export class ContextStore {
     const { from, to } = await upgradeNamespace(this.#connection, this.namespace, this.#deadline('upgrade', options));
     this.#commands.protocol = to;
     return { from, to };
+  }
+
+  /**
+   * Seals what was written before {@link upgrade}: every context gets its seal, and a log that begins there. From then on a missing seal is damage
+   * in the whole namespace. It may run as long as it takes, and be begun again; nothing is done where all is sealed.
+   *
+   * @returns contexts that were looked at, and those that could not be sealed: `repair` tells why. Only where there are none is the namespace marked
+   */
+  async seal(options: SealOptions = {}): Promise<SealResult> {
+    const { signal, progress, timeout } = options;
+    const call = { ...(signal === undefined ? {} : { signal }), ...(timeout === undefined ? {} : { timeout }) };
+    const failed: string[] = [];
+    let looked = 0;
+    if (this.#commands.sealed) return { looked, failed };
+    let cursor: string | undefined;
+    do {
+      const page = await this.list({ limit: 1_000, ...call, ...(cursor === undefined ? {} : { cursor }) });
+      for (const { id } of page.items) {
+        if (!(await this.#integrity.seal(id, this.#deadline('seal', call)))) failed.push(id);
+        looked += 1;
+        progress?.(looked);
+      }
+      cursor = page.cursor ?? undefined;
+    } while (cursor !== undefined);
+    if (failed.length === 0) {
+      await markSealed(this.#connection, this.namespace, this.#deadline('seal', call));
+      this.#commands.sealed = true;
+    }
+    return { looked, failed };
   }
 
   /** What `redis-cli` calls it. */

@@ -229,7 +229,8 @@ export class Maintenance {
   /** Has a context that vanished rebuilt from its log and checkpoints, or from another instance; whether it is there again. */
   async recover(id: string, options: WorkOptions = {}): Promise<boolean> {
     await this.repair(id, options);
-    return (await this.#parts.commands.versionOf(id, this.#deadline())) !== null;
+    const facts = await this.#parts.commands.versionOf(id, this.#deadline());
+    return facts !== null && facts.lost !== true;
   }
 
   /**

@@ -22,6 +22,7 @@ const NAMES = {
   rawBytes: CALL,
   stats: CALL,
   upgrade: CALL,
+  seal: CALL,
   repair: CALL,
   restore: CALL,
   quarantined: CALL,

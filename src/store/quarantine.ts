@@ -55,7 +55,7 @@ interface Parts {
 /** @throws ContextError `NOT_FOUND`, and what a write throws */
 export async function restoreContext(parts: Parts, id: string, from: RestoreSource, deadline: Deadline): Promise<WriteResult> {
   const value = await restored(parts, id, from, deadline);
-  const written = await parts.writer.set(id, value, from.ttl === undefined ? {} : { ttl: from.ttl }, deadline);
+  const written = await parts.writer.set(id, value, { ttl: from.ttl ?? 'keep' }, deadline);
   await parts.copies.dropQuarantined(id, deadline);
   return written;
 }

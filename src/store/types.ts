@@ -143,7 +143,18 @@ export interface RepairResult {
   readonly offset: number | null;
 }
 
-/** From where a context is written anew. `ttl` as for `set`. */
+export interface SealOptions extends CallOptions {
+  /** Is told after each context how many were looked at. */
+  readonly progress?: (looked: number) => void;
+}
+
+export interface SealResult {
+  readonly looked: number;
+  /** Contexts that could not be sealed. */
+  readonly failed: readonly string[];
+}
+
+/** From where a context is written anew. `ttl` as for `update`: without it the expiry stays that there is. */
 export type RestoreSource = ({ readonly version: number } | { readonly quarantined: true } | { readonly value: unknown }) & {
   readonly ttl?: Duration | 'keep' | 'none';
 };
@@ -275,7 +286,7 @@ export interface StoreEvents {
     readonly bytes: number;
     /** Where it differs first from what it should be, counted from 0; null where that is not known (yet: see `context:repaired`). */
     readonly offset: number | null;
-    readonly where: 'read' | 'frame' | 'replica' | 'log' | 'checkpoint' | 'verify' | 'commit' | 'scrub' | 'sweep';
+    readonly where: 'read' | 'frame' | 'replica' | 'log' | 'checkpoint' | 'verify' | 'commit' | 'scrub' | 'sweep' | 'reconcile';
     /** The instance that found it. */
     readonly instance: string;
   };

@@ -39,6 +39,7 @@ function historyOf(events: readonly ('set' | 'edit' | 'delete' | 'expire')[]): {
         ...base,
         entryId: `${version}-0`,
         sound: true,
+        summed: true,
         kind: patch === null ? 'full' : 'patch',
         version,
         frame,
@@ -48,7 +49,14 @@ function historyOf(events: readonly ('set' | 'edit' | 'delete' | 'expire')[]): {
       values.push(text);
     } else if (value !== undefined) {
       if (event === 'delete') version += 1;
-      entries.push({ ...none, entryId: `${version}-1`, sound: true, kind: event === 'delete' ? 'deleted' : 'expired', version });
+      entries.push({
+        ...none,
+        entryId: `${version}-1`,
+        sound: true,
+        summed: true,
+        kind: event === 'delete' ? 'deleted' : 'expired',
+        version,
+      });
       values.push(null);
       value = undefined;
       crc = '';

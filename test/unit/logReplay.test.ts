@@ -8,7 +8,17 @@ import { lastStep, replay, squash, stateAt } from '../../src/replica/logReplay.j
 import { absent, type ReplicaState } from '../../src/replica/state.js';
 
 const NONE = Buffer.alloc(0);
-const COMMON = { entryId: '1-0', sound: true, at: 1_000, expiresAt: null, sha1: '', encoding: '-', operation: '-', by: 'test' };
+const COMMON = {
+  entryId: '1-0',
+  sound: true,
+  summed: true,
+  at: 1_000,
+  expiresAt: null,
+  sha1: '',
+  encoding: '-',
+  operation: '-',
+  by: 'test',
+};
 
 /** A log as commits leave it: `{ n }` for a version that is a patch, a text for a whole document, a kind for a removal. */
 function logOf(...versions: readonly ({ readonly n: number } | string | 'deleted' | 'expired')[]): LogEntry[] {

@@ -19,7 +19,7 @@ export function restoreCommand(signal: AbortSignal): Command {
     .option('--from-version <n>', 'a version that the log or a checkpoint still has; see history', integer(1))
     .option('--quarantined', 'what was moved to quarantine, as far as it is JSON')
     .option('--value <json>', 'a value: JSON, @file, or - for stdin')
-    .option('--ttl <duration>', 'time to live from now on: ms, or as in 10s, 1h; keep, none (default: none)')
+    .option('--ttl <duration>', 'time to live from now on: ms, or as in 10s, 1h; keep, none (default: keep)')
     .action(async (id: string, flags: RestoreFlags, self: Command) => {
       const from = await source(flags);
       await withStore(globalFlags(self), signal, async ({ store, output }) => {
