@@ -106,7 +106,10 @@ export class ContextReader {
     let stored = first;
     for (let tries = 0; ; tries += 1) {
       if (stored === null) return null;
-      if (stored.quarantined !== '') throw this.#quarantined(id, stored);
+      if (stored.quarantined !== '') {
+        if (await this.#isOver(id, stored, deadline)) return null;
+        throw this.#quarantined(id, stored);
+      }
       const damage = damageOf(id, stored, this.#commands.sealed);
       if (damage === null) break;
       // the first may have happened on the way
@@ -117,15 +120,18 @@ export class ContextReader {
       }
       stored = await this.#commands.read(id, deadline);
     }
-    if (stored.expiresAt !== null) {
-      const verdict = this.#commands.connection.clock.judge(stored.expiresAt, performance.now());
-      if (verdict === 'expired') return null;
-      // so near to its expiry that only Redis's own clock can tell
-      if (verdict === 'unknown' && (await this.#commands.versionOf(id, deadline)) === null) return null;
-    }
+    if (await this.#isOver(id, stored, deadline)) return null;
     const state = stateOf(stored);
     if (state === null) throw this.#corruption(id, stored, { what: 'checksum', expected: 'JSON', found: 'bytes that are none' });
     return state;
+  }
+
+  /** Whether its time is over, by Redis's clock. */
+  async #isOver(id: string, { expiresAt }: StoredContext, deadline: Deadline): Promise<boolean> {
+    if (expiresAt === null) return false;
+    const verdict = this.#commands.connection.clock.judge(expiresAt, performance.now());
+    // so near to its expiry that only Redis's own clock can tell
+    return verdict === 'expired' || (verdict === 'unknown' && (await this.#commands.versionOf(id, deadline)) === null);
   }
 
   #corruption(id: string, stored: StoredContext, { expected, found }: Damage): ContextError {

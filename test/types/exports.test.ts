@@ -7,7 +7,7 @@ const VALUES = ['ContextError', 'ContextStore', 'DeltaDecoder', 'DeltaEncoder', 
 const TYPES = [
   'CallOptions', 'Change', 'Context', 'ContextErrorDetails', 'ContextKeyNames', 'ContextSummary', 'DeleteOptions', 'DeltaDecoderOptions', 'DiagnosisCheck',
   'DiagnosisReport', 'Duration', 'ErrorCode', 'HistoryEntry', 'JsonArray', 'JsonObject', 'JsonValue', 'ListOptions', 'ListPage', 'Logger',
-  'Patch', 'PatchOperation', 'QuarantinedContext', 'ReadOptions', 'RepairResult', 'RestoreSource', 'ShardStats', 'Size', 'StoreEventName', 'StoreEvents', 'StoreOptions', 'StoreStats',
+  'Patch', 'PatchOperation', 'QuarantinedContext', 'ReadOptions', 'RepairResult', 'RestoreSource', 'SealOptions', 'SealResult', 'ShardStats', 'Size', 'StoreEventName', 'StoreEvents', 'StoreOptions', 'StoreStats',
   'UpdateOptions', 'UpdateResult', 'VerifyResult', 'WatchOptions', 'WriteOptions', 'WriteResult',
 ]; // biome-ignore format: two lists of names
 
@@ -46,7 +46,7 @@ describe('the public entry', () => {
 
   it('has a documented method for every promise, and no other', () => {
     expect(Object.getOwnPropertyNames(entry.ContextStore.prototype).sort()).to.deep.equal([
-      'close', 'constructor', 'delete', 'dropQuarantined', 'frameSince', 'get', 'getMany', 'has', 'history', 'keysOf', 'list', 'on', 'patch', 'quarantined', 'rawBytes', 'repair', 'restore', 'set', 'stats',
+      'close', 'constructor', 'delete', 'dropQuarantined', 'frameSince', 'get', 'getMany', 'has', 'history', 'keysOf', 'list', 'on', 'patch', 'quarantined', 'rawBytes', 'repair', 'restore', 'seal', 'set', 'stats',
       'touch', 'update', 'upgrade', 'verify', 'watch',
     ]); // biome-ignore format: one list
     const own = Object.getOwnPropertyNames(entry.ContextStore).filter((name) => !['length', 'name', 'prototype'].includes(name));
