@@ -101,12 +101,13 @@ export function examine(stored: Stored): readonly Finding[] {
 export function factsOf(stored: Stored): Facts | 'gone' | null {
   const { log } = stored;
   const last = log.at(-1);
-  const own = ownFacts(stored) ?? agreedFacts(stored);
-  if (last?.sound !== true) return own;
+  const proven = ownFacts(stored);
+  if (last?.sound !== true) return proven ?? agreedFacts(stored);
+  // a sum proves what an entry says; without one it is only believed where document and fields do not agree about something else
+  const own = proven ?? (last.summed ? null : agreedFacts(stored));
   if (own !== null && own.version > last.version) return own;
   if (!isState(last)) return 'gone';
-  // without sums an entry is believed unless document and fields agree about something else
-  if (own !== null && own.version === last.version && (own.crc === last.crc || !stored.sealed)) return own;
+  if (own !== null && own.version === last.version && (own.crc === last.crc || !last.summed)) return own;
   // the entry that made the version: one that tells of a repair has the time of that
   const made = log.find((entry) => entry.version === last.version && entry.kind !== 'repaired' && entry.sound) ?? last;
   const facts = {
@@ -132,7 +133,7 @@ function ownFacts({ id, fields, log, indexedExpiry }: Stored): Facts | null {
   const { v, crc, sha, len, at, exp } = stored.facts;
   const documents = [{ crc, sha, len }, computed(fields, bytes)];
   const versions = [v, ...(last === undefined ? [] : [last.version])];
-  const times = [at, ...(last === undefined ? [] : [last.at])];
+  const times = [at, ...log.filter(({ version }) => version === last?.version).map((entry) => entry.at)];
   const expiries = [exp, indexedExpiry, null];
   for (const document of documents) {
     for (const version of versions) {
