@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { probeKeys } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
-import { checkpoint, quarantine, repair } from '../helpers/integrity.js';
+import { checkpoint, damageDocument, damageEntries, drop, gone, look, quarantine, repair } from '../helpers/integrity.js';
 import { LuaNamespace, type Reply } from '../helpers/lua.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 
@@ -49,6 +49,7 @@ describe('the scripts on a server over its maxmemory', () => {
   it('checkpoint is refused up front, with nothing written', () => refusedByRedis(() => checkpoint(lua, 'a', 'z')));
 
   it('repair and quarantine work: what is damaged does not wait for room', async () => {
+    await damageDocument(lua, 'b');
     expect((await repair(lua, 'a', '"good"')).slice(0, 2)).to.deep.equal(['REPAIRED', 1]);
     expect((await lua.log('a')).at(-1)?.kind).to.equal('repaired');
     expect(await quarantine(lua, 'b', 'put')).to.deep.equal(['QUARANTINED', 1]);
