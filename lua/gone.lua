@@ -9,7 +9,7 @@
 -- ARGV[1] string  header, words: fingerprint tombstone(ms) protocol by
 -- ARGV[2] string  id
 -- ARGV[3] string  the guard over KEYS and ARGV[1] to ARGV[2] (lua/include/guard.lua)
--- Returns: REMOVED version: that of the log's end | CHANGED: the stored fields are others, or the log goes on | GARBLED: not what was sent
+-- Returns: REMOVED version: that of the log's end | CHANGED: the stored fields are others, there are none, or the log goes on | GARBLED: not what was sent
 -- Publishes: nothing: whoever follows has been told.
 -- Atomic because: what somebody has written since must stay.
 -- @include guard

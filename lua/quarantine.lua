@@ -12,7 +12,7 @@
 -- ARGV[3] string  id
 -- ARGV[4] string  the guard over KEYS and ARGV[1] to ARGV[3] (lua/include/guard.lua)
 -- Returns: QUARANTINED version | DROPPED bytes | ABSENT: nothing was quarantined | CHANGED: the stored fields are others than those that were found
---   damaged | SOUND: by its own checksums nothing is wrong with it | GARBLED: not what was sent
+--   damaged, or there is nothing and the log says no other | SOUND: by its own checksums nothing is wrong with it | GARBLED: not what was sent
 -- Publishes: nothing.
 -- Atomic because: what somebody has written meanwhile must not be moved, and what is moved must leave its mark at the same moment.
 -- @include guard

@@ -225,6 +225,7 @@ export async function damageEntries(
   field = 'crc',
   value: string | null = 'damaged',
 ): Promise<void> {
+  if (damaged.length === 0) return;
   const { log } = lua.of(id);
   const info = (await lua.redis.xinfo('STREAM', log)) as unknown[];
   const last = String(info[info.indexOf('last-generated-id') + 1]);
@@ -251,7 +252,8 @@ export async function damageCopies(lua: LuaNamespace, id: string, copies: string
     ['k', newest],
     ['j', older],
   ] as const)
-    if (copies.includes(name) && (await lua.redis.exists(key)) === 1) await flip(lua, key, 'z');
+    if (copies.includes(name) && (await lua.redis.exists(key)) === 1)
+      await flip(lua, key, (await lua.redis.hstrlen(key, 'z')) > 0 ? 'z' : 'zsum');
 }
 
 /** Flips a bit of the document, whether it is one field or in chunks. */

@@ -213,6 +213,8 @@ describe('lua/drop.lua', () => {
         await lua.redis.hset(newest, kept);
         const changed = await lua.redis.hget(newest, field);
         await damage();
+        // a table that has just grown moves on with every look
+        await lua.redis.hmget(newest, ...Array.from({ length: 100 }, (_, n) => `f${n}`));
         const bytes = await lua.memory(context, log, newest, older);
         await lua.redis.zadd(size, bytes, 'a');
         await lua.redis.hset(mem, { bytes, checkpoints: await lua.memory(newest, older) });
