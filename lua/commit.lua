@@ -67,7 +67,7 @@ if stored.op == op then
   return answered({ 'APPLIED', stored_version, tonumber(stored.at), stored.crc })
 end
 if prev ~= '0' then
-  local answer = earlier_attempt(log, op, now, tonumber(prev), tonumber(sent))
+  local answer = earlier_attempt(log, op, now, tonumber(prev), tonumber(sent), stored)
   if answer then
     return answered(answer)
   end

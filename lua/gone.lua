@@ -9,7 +9,7 @@
 -- ARGV[1] string  header, words: fingerprint tombstone(ms) protocol by
 -- ARGV[2] string  id
 -- ARGV[3] string  the guard over KEYS and ARGV[1] to ARGV[2] (lua/include/guard.lua)
--- Returns: REMOVED version: that of the log's end | CHANGED: the stored fields are others, or the log goes on | GARBLED: not what was sent
+-- Returns: REMOVED version: that of the log's end | CHANGED: the stored fields are others, there are none, or the log goes on | GARBLED: not what was sent
 -- Publishes: nothing: whoever follows has been told.
 -- Atomic because: what somebody has written since must stay.
 -- @include guard
@@ -29,7 +29,7 @@ if not arrived(ARGV[3], context, log, KEYS[3], KEYS[4], KEYS[5], mem, ARGV[1], i
 end
 local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
 local kind = last and entry_field(last, 'kind')
-if (kind ~= 'deleted' and kind ~= 'expired') or fingerprint(stored_fields(context)) ~= print then
+if (kind ~= 'deleted' and kind ~= 'expired') or redis.call('EXISTS', context) == 0 or fingerprint(stored_fields(context)) ~= print then
   return answered({ 'CHANGED' })
 end
 local keys = { context = context, log = log, exp = KEYS[3], use = KEYS[4], size = KEYS[5], mem = mem }

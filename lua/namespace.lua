@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- namespace: opens a namespace, and makes it where it does not exist, all of it at once.
 -- KEYS[1] hash    {lc:<ns>}:ns, what was fixed when it was made
 -- ARGV[1] number  shards of one that is made

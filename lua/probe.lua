@@ -21,7 +21,7 @@ local steps = {
   { 'DEL', hash }, { 'DEL', stream }, { 'DEL', zset }, { 'DEL', old },
   { 'HSET', hash, 'n', 1 }, { 'HMGET', hash, 'n' }, { 'HGET', hash, 'n' }, { 'HINCRBY', hash, 'n', 1 }, { 'HDEL', hash, 'x' },
   { 'HGETALL', hash }, { 'HLEN', hash }, { 'RENAME', hash, old }, { 'RENAME', old, hash }, { 'UNLINK', old },
-  { 'EXISTS', hash }, { 'PEXPIREAT', hash, 4102444800000 }, { 'PEXPIRE', hash, 60000 }, { 'PERSIST', hash },
+  { 'EXISTS', hash }, { 'PEXPIREAT', hash, 4102444800000 }, { 'PEXPIRE', hash, 60000 }, { 'PTTL', hash }, { 'PERSIST', hash },
   { 'XADD', stream, 'MAXLEN', 1, '1-0', 'n', 1 }, { 'XRANGE', stream, '-', '+' }, { 'XREVRANGE', stream, '+', '-', 'COUNT', 1 },
   { 'XLEN', stream }, { 'XDEL', stream, '0-1' }, { 'XINFO', 'STREAM', stream }, { 'XTRIM', stream, 'MAXLEN', 1 },
   { 'ZADD', zset, 1, 'n' }, { 'ZSCORE', zset, 'n' }, { 'ZMSCORE', zset, 'n' }, { 'ZRANGE', zset, 0, 0, 'WITHSCORES' },

@@ -12,7 +12,7 @@
 -- ARGV[3] string  id
 -- ARGV[4] string  the guard over KEYS and ARGV[1] to ARGV[3] (lua/include/guard.lua)
 -- Returns: QUARANTINED version | DROPPED bytes | ABSENT: nothing was quarantined | CHANGED: the stored fields are others than those that were found
---   damaged | SOUND: by its own checksums nothing is wrong with it | GARBLED: not what was sent
+--   damaged, or there is nothing and the log says no other | SOUND: by its own checksums nothing is wrong with it | GARBLED: not what was sent
 -- Publishes: nothing.
 -- Atomic because: what somebody has written meanwhile must not be moved, and what is moved must leave its mark at the same moment.
 -- @include guard
@@ -21,6 +21,7 @@
 -- @include stored
 -- @include document
 -- @include fingerprint
+-- @include log
 -- @include checkpoint
 -- @include account
 -- @include settle
@@ -44,6 +45,14 @@ local stored = stored_fields(context)
 local there = redis.call('EXISTS', context) == 1
 if stored.q or fingerprint(stored) ~= print then
   return answered({ 'CHANGED' })
+end
+if not there then
+  -- one that was never there, was deleted or has expired leaves nothing that a stub could stand for
+  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  local kind = last and entry_field(last, 'kind')
+  if not last or kind == 'deleted' or kind == 'expired' then
+    return answered({ 'CHANGED' })
+  end
 end
 -- all of it is hashed: who says that it is damaged may have been told so by a damaged reply
 local function no_limit()

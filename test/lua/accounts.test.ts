@@ -2,7 +2,18 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { crc32Hex } from '../../src/core/checksum.js';
 import { READ_FIELDS } from '../../src/redis/storedContext.js';
-import { checkpoint, copyKeys, drop, quarantine, repair } from '../helpers/integrity.js';
+import {
+  checkpoint,
+  copyKeys,
+  damageCopies,
+  damageDocument,
+  damageEntries,
+  drop,
+  gone,
+  look,
+  quarantine,
+  repair,
+} from '../helpers/integrity.js';
 import { type CommitOptions, LuaNamespace, type Reply } from '../helpers/lua.js';
 import { cut, edited, type Planned, sent, stored, verified } from '../helpers/plans.js';
 
@@ -51,12 +62,27 @@ const step = fc.oneof(
     bytes,
     chunks: fc.constantFrom(0, 0, 1, 5, 17, 300),
     lost: fc.boolean(),
+    // whether the end of its log is damaged, too
+    tail: fc.boolean(),
     ttl: fc.constantFrom('none', 60_000, 1),
     protocol,
   }),
-  fc.record({ do: fc.constant('quarantine' as const), id, why: fc.constantFrom(1, 64, 65, 300) }),
+  fc.record({
+    do: fc.constant('quarantine' as const),
+    id,
+    why: fc.constantFrom(1, 64, 65, 300),
+    state: fc.constantFrom('damaged' as const, 'damaged' as const, 'lost' as const, 'sound' as const),
+    ttl: fc.constantFrom('none', 60_000, 1),
+  }),
   fc.record({ do: fc.constant('release' as const), id }),
-  fc.record({ do: fc.constant('drop' as const), id, copies: fc.constantFrom('', 'k', 'j', 'kj'), entry: fc.boolean() }),
+  fc.record({
+    do: fc.constant('drop' as const),
+    id,
+    copies: fc.constantFrom('', 'k', 'j', 'kj'),
+    entry: fc.boolean(),
+    damaged: fc.boolean(),
+  }),
+  fc.record({ do: fc.constant('gone' as const), id }),
   fc.record({ do: fc.constant('delete' as const), id }),
   fc.record({ do: fc.constant('touch' as const), id, ttl: fc.constantFrom('none', 60_000, 1) }),
   fc.record({ do: fc.constant('expire' as const), limit: fc.constantFrom(1, 100) }),
@@ -96,20 +122,14 @@ describe('the accounts of the Lua scripts', function () {
         return checkpoint(lua, todo.id, 'z'.repeat(todo.bytes), { sealed: 0 });
       case 'repair':
         return mend(lua, todo);
-      case 'quarantine': {
-        const { v, q } = await lua.redis.hgetall(lua.of(todo.id).context);
-        if (v !== undefined && q === undefined) await lua.redis.hset(lua.of(todo.id).context, 'crc', 'damaged');
-        const reply = await quarantine(lua, todo.id, 'put', {
-          version: await lastVersion(lua, todo.id),
-          why: 'w'.repeat(todo.why),
-        });
-        expect(reply[0]).to.be.oneOf(['QUARANTINED', 'CHANGED']);
-        return reply;
-      }
+      case 'quarantine':
+        return moveAside(lua, todo);
       case 'release':
         return quarantine(lua, todo.id, 'drop');
       case 'drop':
-        return drop(lua, todo.id, todo.copies, todo.entry ? [(await lua.log(todo.id)).at(-1)?.entry ?? '1-0'] : []);
+        return letGo(lua, todo);
+      case 'gone':
+        return haunt(lua, todo.id);
       case 'delete':
         return lua.delete(todo.id);
       case 'touch':
@@ -119,6 +139,7 @@ describe('the accounts of the Lua scripts', function () {
       case 'refused':
         return lua.commit(todo.id, '1', { ifVersion: 9999 });
       case 'read': {
+        await look(lua, todo.id);
         const { newest, older, moved } = copyKeys(lua, todo.id);
         for (const key of [lua.of(todo.id).context, newest, older, moved])
           await lua.redis.hmget(key, ...READ_FIELDS, ...Array.from({ length: 600 }, (_, n) => `d${n}`));
@@ -127,8 +148,70 @@ describe('the accounts of the Lua scripts', function () {
     }
   }
 
-  const lastVersion = async (lua: LuaNamespace, name: string): Promise<number> =>
-    Math.max(1, Number((await lua.log(name)).at(-1)?.entry.split('-')[0] ?? 1));
+  /** The last version that the log has given, whatever became of its entry. */
+  async function lastVersion(lua: LuaNamespace, name: string): Promise<number> {
+    const { log: stream } = lua.of(name);
+    if ((await lua.redis.exists(stream)) === 0) return 1;
+    const info = (await lua.redis.xinfo('STREAM', stream)) as unknown[];
+    return Math.max(1, Number.parseInt(String(info[info.indexOf('last-generated-id') + 1]), 10));
+  }
+
+  /** Whether the log ends with a version that nothing has ended. */
+  async function goesOn(lua: LuaNamespace, name: string): Promise<boolean> {
+    const kind = (await lua.log(name)).at(-1)?.kind;
+    return kind !== undefined && kind !== 'deleted' && kind !== 'expired';
+  }
+
+  async function moveAside(lua: LuaNamespace, todo: Extract<Step, { do: 'quarantine' }>): Promise<Reply> {
+    const { context } = lua.of(todo.id);
+    const { v, q, seal } = await lua.redis.hgetall(context);
+    const open = await goesOn(lua, todo.id);
+    if (v !== undefined && q === undefined && todo.state === 'damaged') await lua.redis.hset(context, 'crc', 'damaged');
+    const lost = todo.state === 'lost' && open;
+    if (lost) await lua.redis.del(context);
+    const reply = await quarantine(lua, todo.id, 'put', {
+      version: await lastVersion(lua, todo.id),
+      why: 'w'.repeat(todo.why),
+      exp: todo.ttl === 'none' ? null : (await lua.now()) + Number(todo.ttl),
+    });
+    const moved = (): string => {
+      if (lost || (v === undefined && open)) return 'QUARANTINED';
+      if (v === undefined || q !== undefined) return 'CHANGED';
+      return todo.state === 'damaged' || seal === undefined ? 'QUARANTINED' : 'SOUND';
+    };
+    expect(reply[0]).to.equal(moved());
+    return reply;
+  }
+
+  async function letGo(lua: LuaNamespace, todo: Extract<Step, { do: 'drop' }>): Promise<Reply> {
+    const last = (await lua.log(todo.id)).at(-1);
+    const there = todo.entry && last !== undefined;
+    if (todo.damaged) {
+      await damageCopies(lua, todo.id, todo.copies);
+      if (there) await damageEntries(lua, todo.id, [last.entry], 'crc');
+    }
+    const { newest, older } = copyKeys(lua, todo.id);
+    const copies = await lua.redis.exists(
+      ...[...todo.copies].map((name) => (name === 'k' ? newest : older)),
+      lua.of(todo.id).old,
+    );
+    const reply = await drop(lua, todo.id, todo.copies, [last?.entry ?? '1-0'].slice(todo.entry ? 0 : 1), 0);
+    // an entry without a sum is not damaged where not every entry has one
+    const goes = todo.damaged && there && last.sum !== undefined;
+    expect(reply).to.deep.equal(['DROPPED', goes ? 1 : 0, todo.damaged ? copies : 0]);
+    return reply;
+  }
+
+  /** Deletes it, and takes it away once more where it is back. */
+  async function haunt(lua: LuaNamespace, name: string): Promise<Reply> {
+    const { context } = lua.of(name);
+    const fields = new Map(Object.entries(await lua.redis.hgetallBuffer(context)));
+    const deleted = await lua.delete(name);
+    if (deleted[0] !== 'DELETED') return deleted;
+    await lua.redis.hset(context, fields);
+    expect(await gone(lua, name)).to.deep.equal(['REMOVED', deleted[1]]);
+    return deleted;
+  }
 
   /** Puts a document in the place of a damaged one, or of one that was lost. */
   async function mend(lua: LuaNamespace, todo: Extract<Step, { do: 'repair' }>): Promise<Reply> {
@@ -137,14 +220,19 @@ describe('the accounts of the Lua scripts', function () {
     else if ((await lua.redis.exists(context)) === 1) await lua.redis.hset(context, 'crc', 'damaged');
     const text = Buffer.alloc(todo.bytes, 'r');
     const document = todo.chunks === 0 ? text : cut(text, Math.ceil(todo.bytes / Math.min(todo.chunks, todo.bytes)));
+    const last = (await lua.log(todo.id)).at(-1);
+    const tail = todo.tail && last !== undefined ? [last.entry] : [];
+    await damageEntries(lua, todo.id, tail);
     const exp = todo.ttl === 'none' ? null : (await lua.now()) + Number(todo.ttl);
     const reply = await repair(lua, todo.id, document, {
       version: await lastVersion(lua, todo.id),
+      tail,
       exp,
       protocol: todo.protocol,
     });
     expect(reply[0]).to.equal('REPAIRED');
     expect((await stored(lua, todo.id)).document.equals(text)).to.equal(true);
+    for (const { entry } of await lua.log(todo.id)) expect(tail).to.not.include(entry);
     return reply;
   }
 
@@ -321,14 +409,26 @@ describe('the accounts of the Lua scripts', function () {
         ['another checkpoint', () => checkpoint(lua, 'a', 'z'.repeat(100))],
         ['a repair', () => repair(lua, 'a', 'z'.repeat(200), { version: 7 })],
         ['a repair in chunks', () => repair(lua, 'a', cut('z'.repeat(2000), 20), { version: 7 })],
+        ['damage', () => damageDocument(lua, 'a')],
         ['quarantine', () => quarantine(lua, 'a', 'put', { version: 7, why: 'w'.repeat(100) })],
         ['a write over it', () => lua.commit('a', 'z'.repeat(200))],
+        ['damage again', () => damageDocument(lua, 'a')],
         ['quarantine again', () => quarantine(lua, 'a', 'put', { version: 8, why: 'w' })],
         ['letting go of it', () => quarantine(lua, 'a', 'drop')],
         ['a repair of what is in quarantine', () => repair(lua, 'a', 'z'.repeat(200), { version: 8 })],
+        ['what is lost, and a stub of it', () => lose(() => quarantine(lua, 'a', 'put', { version: 8, why: 'w' }))],
+        ['a repair of it', () => repair(lua, 'a', 'z'.repeat(200), { version: 8 })],
+        ['what is lost, and a repair of it', () => lose(() => repair(lua, 'a', cut('z'.repeat(200), 20), { version: 8 }))],
+        ['damage of chunks', () => damageDocument(lua, 'a')],
+        ['quarantine until then', async () => quarantine(lua, 'a', 'put', { version: 8, exp: (await lua.now()) + 60_000 })],
         ['a delete', () => lua.delete('a')],
         ['a new beginning', () => lua.commit('a', 'x'.repeat(500), { ttl: 60_000, fence: 6 })],
       ];
+      const { context } = lua.of('a');
+      const lose = async (then: () => Promise<unknown>): Promise<void> => {
+        await lua.redis.del(context);
+        await then();
+      };
       for (const [name, change] of changes) {
         await change();
         await check(lua, name);

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
-import { sealFor, sumFor } from '../helpers/integrity.js';
+import { quarantine, repair, sealFor, sumFor } from '../helpers/integrity.js';
 import { GRACE_MS, LuaNamespace, operation, TOMBSTONE_MS } from '../helpers/lua.js';
 import { ABSENT, frameOf, headerOf, messagesOf, patchFrom } from './commitFrame.js';
 
@@ -234,11 +234,114 @@ describe('lua/commit.lua', () => {
     it('goes on from the log of one that Redis removed natively, and puts its accounts right', async () => {
       await lua.commit('a', '"one"', { ttl: 60_000 });
       await lua.commit('a', '"two"');
+      await lua.makeExpired('a');
       await lua.redis.del(lua.of('a').context);
       const reply = await lua.commit('a', '"three"');
       expect(reply.slice(0, 2)).to.deep.equal(['COMMITTED', 3]);
       expect(await lua.accounts()).to.deep.include({ bytes: Number(reply[6]), contexts: 1 });
       expect(await lua.redis.zcard(lua.shard.exp)).to.equal(0);
+    });
+
+    describe('DAMAGED where it is lost: its log says that it should be there', () => {
+      const lose = (): Promise<number> => lua.redis.del(lua.of('a').context);
+      async function refused(): Promise<void> {
+        for (const sealed of [0, 1] as const) {
+          for (const options of [{ sealed }, { sealed, ifVersion: 0 }, { sealed, ifVersion: 1 }, { sealed, fence: 7, ttl: 5000 }])
+            expect(await lua.refused(() => lua.commit('a', '"new"', options))).to.deep.equal(['DAMAGED']);
+          const patch = patchFrom(1, '"one"', '[]');
+          expect(await lua.refused(() => lua.commit('a', '"new"', { sealed, patch }))).to.deep.equal(['DAMAGED']);
+        }
+      }
+
+      it('and does not expire', async () => {
+        await lua.commit('a', '"one"');
+        await lose();
+        await refused();
+        // also where the indexes have lost it with the hash
+        await lua.redis.del(lua.shard.use, lua.shard.size, lua.shard.mem);
+        await refused();
+      });
+
+      it('and expires later, as the index knows', async () => {
+        await lua.commit('a', '"one"', { ttl: 60_000 });
+        await lose();
+        await refused();
+        const due = (await lua.scores(lua.shard.exp)).a ?? 0;
+        const at = (ms: number): Promise<unknown> => lua.when(ms, () => lua.commit('a', '"new"'));
+        expect(await at(due - 1)).to.deep.equal(['DAMAGED']);
+        expect(((await at(due)) as unknown[]).slice(0, 2)).to.deep.equal(['COMMITTED', 2]);
+      });
+
+      it('and a repetition of what was its last operation', async () => {
+        await lua.commit('a', '"one"', { op: 'op' });
+        await lose();
+        const firstSent = await lua.now();
+        expect(await lua.refused(() => lua.commit('a', '"one"', { op: 'op', firstSent, previousTill: 1 }))).to.deep.equal([
+          'DAMAGED',
+        ]);
+      });
+
+      it('and was created again after a delete', async () => {
+        await lua.commit('a', '"one"');
+        await lua.delete('a');
+        await lua.commit('a', '"three"');
+        await lose();
+        await refused();
+      });
+
+      it('until it is repaired, or a stub stands for it', async () => {
+        await lua.commit('a', '"one"');
+        await lose();
+        await repair(lua, 'a', '"one"');
+        expect((await lua.commit('a', '"two"'))[1]).to.equal(2);
+        await lose();
+        await refused();
+        expect(await quarantine(lua, 'a', 'put', { version: 2 })).to.deep.equal(['QUARANTINED', 2]);
+        expect((await lua.commit('a', '"three"'))[1]).to.equal(3);
+      });
+    });
+
+    describe('COMMITTED where it is absent, not lost', () => {
+      const committed = async (version: number): Promise<void> => {
+        await lua.redis.del(lua.of('a').context);
+        const reply = await lua.commit('a', '"new"');
+        expect(reply.slice(0, 2)).to.deep.equal(['COMMITTED', version]);
+        expect(await lua.accounts()).to.deep.include({ bytes: Number(reply[6]), contexts: 1 });
+      };
+
+      it('after a delete, whose tombstone would stay for ever', async () => {
+        await lua.commit('a', '"one"', { ttl: 60_000 });
+        await lua.delete('a');
+        await lua.redis.persist(lua.of('a').log);
+        await committed(3);
+      });
+
+      it('after a sweep', async () => {
+        await lua.commit('a', '"one"', { ttl: 60_000 });
+        await lua.makeExpired('a');
+        await lua.expire();
+        await committed(2);
+      });
+
+      it('where somebody has let go of it: the index knows no expiry, and the log will go', async () => {
+        await lua.commit('a', '"one"', { ttl: 60_000 });
+        await lua.redis.zrem(lua.shard.exp, 'a');
+        expect(await lua.nativeExpiry(lua.of('a').log)).to.be.greaterThan(0);
+        await committed(2);
+      });
+
+      it('where Redis removed it after the time that a touch gave it', async () => {
+        await lua.commit('a', '"one"');
+        await lua.touch('a', 60_000);
+        await lua.redis.zadd(lua.shard.exp, (await lua.now()) - 1, 'a');
+        await committed(2);
+      });
+
+      it('where its log is empty', async () => {
+        await lua.commit('a', '"one"');
+        await lua.redis.xtrim(lua.of('a').log, 'MAXLEN', 0);
+        await committed(2);
+      });
     });
 
     it('begins at 1 again where the log is gone as well', async () => {

@@ -2,9 +2,9 @@ import { readdirSync } from 'node:fs';
 import { expect } from 'chai';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
 import { answerCheck, guardOf } from '../../src/core/seal.js';
-import { probeKeys } from '../../src/redis/keys.js';
+import { namespaceKey, probeKeys } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
-import { checkpoint, drop, quarantine, repair } from '../helpers/integrity.js';
+import { checkpoint, damageDocument, damageEntries, drop, gone, lookKeys, quarantine, repair } from '../helpers/integrity.js';
 import { LuaNamespace } from '../helpers/lua.js';
 import { cut, edited, sent, stored } from '../helpers/plans.js';
 import { patchFrom } from './commitFrame.js';
@@ -31,7 +31,10 @@ const GUARDED = readdirSync(LUA)
   .map((file) => file.replace('.lua', ''))
   .filter((name) => scriptSource(name).includes('local function arrived('));
 
-/** Calls on context `a`, version 1, which is `TEXT`; `b` has expired. */
+/**
+ * Calls on context `a`, version 1, which is `TEXT`; `b` has expired, `c` is in quarantine, `d` is damaged with its log, the hash of `e` is
+ * gone, and `f` is there although its log says that it was deleted.
+ */
 const CASES: readonly Case[] = [
   { script: 'commit', what: 'of a whole document', call: (lua) => lua.commit('a', '"new"'), documents: [0] },
   {
@@ -98,11 +101,28 @@ const CASES: readonly Case[] = [
     call: (lua) => lua.run('catchup', [lua.of('a').context, lua.of('a').log], [0, 10, 'all']),
   },
   { script: 'checkpoint', what: 'of a copy', call: (lua) => checkpoint(lua, 'a', 'packed'), documents: [1] },
-  { script: 'repair', what: 'by a document', call: (lua) => repair(lua, 'a', '"good"'), documents: [4] },
-  { script: 'repair', what: 'by chunks', call: (lua) => repair(lua, 'a', cut('one two', 5)), documents: [4, 5] },
-  { script: 'quarantine', what: 'that takes', call: (lua) => quarantine(lua, 'a', 'put') },
+  { script: 'repair', what: 'by a document', call: (lua) => repair(lua, 'a', '"good"'), documents: [5] },
+  { script: 'repair', what: 'by chunks', call: (lua) => repair(lua, 'a', cut('one two', 5)), documents: [5, 6] },
+  {
+    script: 'repair',
+    what: 'that lets go of the end of the log',
+    call: (lua) => repair(lua, 'd', '"good"', { tail: ['1-0', '1-1'], exp: 9_000_000_000_000 }),
+    documents: [5],
+  },
+  { script: 'quarantine', what: 'that takes', call: (lua) => quarantine(lua, 'd', 'put') },
+  { script: 'quarantine', what: 'that takes until then', call: (lua) => quarantine(lua, 'd', 'put', { exp: 9_000_000_000_000 }) },
+  { script: 'quarantine', what: 'of one that is gone', call: (lua) => quarantine(lua, 'e', 'put', { exp: 9_000_000_000_000 }) },
   { script: 'quarantine', what: 'that lets go', call: (lua) => quarantine(lua, 'c', 'drop') },
-  { script: 'drop', what: 'of copies and entries', call: (lua) => drop(lua, 'a', 'k', ['1-0']) },
+  { script: 'drop', what: 'of copies and entries', call: (lua) => drop(lua, 'd', 'k', ['1-0']) },
+  { script: 'gone', what: 'of one that was deleted', call: (lua) => gone(lua, 'f') },
+  { script: 'look', what: 'at all of it', call: (lua) => lua.run('look', lookKeys(lua, 'a'), ['a']) },
+  { script: 'look', what: 'at one that is gone', call: (lua) => lua.run('look', lookKeys(lua, 'e'), ['e']) },
+  {
+    script: 'namespace',
+    what: 'that is made',
+    call: (lua) => lua.run('namespace', [namespaceKey(lua.keys.namespace)], [3, 2]),
+  },
+  { script: 'versions', what: 'of one that is gone', call: (lua) => lua.versions('a', 'e', 'b') },
   {
     script: 'scrub',
     what: 'of two',
@@ -142,8 +162,12 @@ describe('the guard of the Lua scripts', function () {
     await lua.commit('a', TEXT, { ttl: 60_000 });
     await lua.commit('b', '1', { ttl: 60_000 });
     await lua.makeExpired('b');
-    await lua.commit('c', '1');
+    for (const id of ['c', 'd', 'e', 'f']) await lua.commit(id, '1');
+    for (const id of ['c', 'd']) await damageDocument(lua, id);
     await quarantine(lua, 'c', 'put');
+    await damageEntries(lua, 'd', ['1-0']);
+    await lua.redis.del(lua.of('e').context);
+    await lua.redis.xadd(lua.of('f').log, '2-0', 'kind', 'deleted');
   });
   afterEach(() => lua.close());
 
@@ -210,6 +234,9 @@ describe('the guard of the Lua scripts', function () {
             'REPAIRED',
             'QUARANTINED',
             'DROPPED',
+            'REMOVED',
+            'STORED',
+            'NAMESPACE',
             'OK',
           ],
         ]);

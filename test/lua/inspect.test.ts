@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
-import { checkpoint, quarantine, repair, sealFor } from '../helpers/integrity.js';
+import { checkpoint, damageDocument, quarantine, repair, sealFor } from '../helpers/integrity.js';
 import { LuaNamespace } from '../helpers/lua.js';
 import { cut, edited, manifestOf, sent, stored } from '../helpers/plans.js';
 import { RedisServer } from '../helpers/RedisServer.js';
@@ -248,6 +248,7 @@ describe('lua/inspect.lua', () => {
 
   it('says of one in quarantine why it is there, and where its bytes are', async () => {
     await lua.commit('a', '1');
+    await damageDocument(lua, 'a');
     await quarantine(lua, 'a', 'put', { why: 'document sha: expected 1, found 2', by: 'mover' });
     const { at } = await lua.fields('a');
     expect(await inspect(lua.of('a').context)).to.deep.equal([

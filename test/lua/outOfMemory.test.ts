@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import { probeKeys } from '../../src/redis/keys.js';
+import { namespaceKey, probeKeys } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
-import { checkpoint, quarantine, repair } from '../helpers/integrity.js';
+import { checkpoint, damageDocument, damageEntries, drop, gone, look, quarantine, repair } from '../helpers/integrity.js';
 import { LuaNamespace, type Reply } from '../helpers/lua.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 
@@ -49,11 +49,22 @@ describe('the scripts on a server over its maxmemory', () => {
   it('checkpoint is refused up front, with nothing written', () => refusedByRedis(() => checkpoint(lua, 'a', 'z')));
 
   it('repair and quarantine work: what is damaged does not wait for room', async () => {
+    await room(() => damageDocument(lua, 'b'));
     expect((await repair(lua, 'a', '"good"')).slice(0, 2)).to.deep.equal(['REPAIRED', 1]);
     expect((await lua.log('a')).at(-1)?.kind).to.equal('repaired');
     expect(await quarantine(lua, 'b', 'put')).to.deep.equal(['QUARANTINED', 1]);
     expect(await lua.accounts()).to.deep.include({ contexts: 2, quarantined: 1 });
     expect((await quarantine(lua, 'b', 'drop'))[0]).to.equal('DROPPED');
+  });
+
+  it('drop, gone and look work, and a namespace opens: whoever begins must be able to delete', async () => {
+    await room(() => damageEntries(lua, 'a', ['1-0']));
+    expect(await drop(lua, 'a', '', ['1-0'])).to.deep.equal(['DROPPED', 1, 0]);
+    await room(() => lua.redis.xadd(lua.of('b').log, '2-0', 'kind', 'deleted'));
+    expect(await gone(lua, 'b')).to.deep.equal(['REMOVED', 2]);
+    expect(await lua.accounts()).to.deep.include({ contexts: 1 });
+    expect((await look(lua, 'a')).entries).to.deep.equal([]);
+    expect(await lua.run('namespace', [namespaceKey(lua.keys.namespace)], [1, 2])).to.deep.equal(['NAMESPACE', '1', '2', 1]);
   });
 
   it('delete works', async () => {

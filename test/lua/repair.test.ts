@@ -3,6 +3,8 @@ import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
 import {
   checkpoint,
   copyKeys,
+  damageEntries,
+  drop,
   expectSealed,
   FINGERPRINTED,
   fingerprint,
@@ -22,7 +24,7 @@ local real = redis
 local redis = setmetatable({
   call = function(...)
     local reply = real.call(...)
-    if (...) == 'HGET' then return 'X' .. string.sub(reply, 2) end
+    if (...) == 'HGET' and reply then return 'X' .. string.sub(reply, 2) end
     return reply
   end,
 }, { __index = real })
@@ -39,8 +41,12 @@ describe('lua/repair.lua', () => {
   const at = async (): Promise<number> => Number((await lua.log('a')).findLast(({ entry }) => entry === '2-0')?.at);
   const damage = (fields: Record<string, string | number>): Promise<number> => lua.redis.hset(lua.of('a').context, fields);
 
-  /** Repairs version 2 of `a`, and checks all that there is afterwards. */
-  async function repaired(document: string | readonly Chunk[] = GOOD, options: RepairOptions = {}): Promise<Reply> {
+  /** Repairs version 2 of `a`, and checks all that there is afterwards. @param dropped - entries that go with it */
+  async function repaired(
+    document: string | readonly Chunk[] = GOOD,
+    options: RepairOptions = {},
+    dropped: readonly string[] = [],
+  ): Promise<Reply> {
     const { context, log, channel, exp: expiries, use, old } = lua.of('a');
     const { newest, older } = copyKeys(lua, 'a');
     const [entries, before, uses] = await Promise.all([lua.log('a'), lua.redis.hgetall(context), lua.scores(use)]);
@@ -61,19 +67,19 @@ describe('lua/repair.lua', () => {
     const sha = typeof document === 'string' ? sha1Hex(document) : sha1Hex(manifestOf(document));
     const facts = { v: String(version), crc, sha, len: String(bytes.length), at: String(committed) };
     const until = exp === null ? {} : { exp: String(exp) };
-    const { chunks, kf, fence, intent, ...fields } = await lua.fields('a');
+    const { chunks, kf, fence, intent, need, ...fields } = await lua.fields('a');
     expect(Object.fromEntries(Object.entries(fields).filter(([name]) => !/^d\d+$/.test(name)))).to.deep.equal({
       ...{ ...facts, ...until, by, op: 'op-2' },
       seal: sealFor('a', { ...facts, ...until }),
     });
     expect(chunks).to.equal(typeof document === 'string' ? undefined : manifestOf(document));
-    expect({ fence, intent }).to.deep.equal({ fence: before.fence, intent: before.intent });
+    expect({ fence, intent, need }).to.deep.equal({ fence: before.fence, intent: before.intent, need: before.need });
     expect(Number(kf)).to.equal(Math.min(version, Number(before.kf ?? 0)));
 
-    // an entry beside the version's own
+    // an entry beside the version's own, in the place of those that go
     const now = await lua.log('a');
     const told = now.at(-1);
-    expect(now.slice(0, -1)).to.deep.equal(entries);
+    expect(now.slice(0, -1)).to.deep.equal(entries.filter((each) => !dropped.includes(each.entry)));
     const last = entries.at(-1)?.entry.split('-').map(Number) ?? [0, 0];
     const entry = `${version}-${last[0] === version ? (last[1] ?? 0) + 1 : 1}`;
     const repairedAt = Number(told?.at);
@@ -246,6 +252,73 @@ describe('lua/repair.lua', () => {
       expect((await lua.accounts()).quarantined).to.equal(1);
     });
 
+    describe('with entries at the end of the log', () => {
+      it('lets go of those that are damaged', async () => {
+        await damageEntries(lua, 'a', ['2-0']);
+        await damage({ data: '?' });
+        await repaired(GOOD, { at: 1_795_449_849_000, tail: ['2-0'] }, ['2-0']);
+        expect((await lua.log('a')).map(({ entry }) => entry)).to.deep.equal(['1-0', '2-1']);
+        expect((await lua.commit('a', '3'))[1]).to.equal(3);
+        await expectSealed(lua, 'a');
+      });
+
+      it('several of them, and the repair of a repair', async () => {
+        await repair(lua, 'a', GOOD, { version: 2 });
+        await damageEntries(lua, 'a', ['1-0', '2-0', '2-1'], 'sha');
+        await lua.redis.del(lua.of('a').context);
+        await repaired(GOOD, { at: 1_795_449_849_000, tail: ['1-0', '2-0', '2-1'] }, ['1-0', '2-0', '2-1']);
+        expect((await lua.log('a')).map(({ entry }) => entry)).to.deep.equal(['2-2']);
+      });
+
+      it('keeps those that are sound, or not there', async () => {
+        await damageEntries(lua, 'a', ['1-0']);
+        await damage({ data: '?' });
+        await repaired(GOOD, { tail: ['2-0', '2-1', '9-9'] });
+        // as well where some go
+        await damageEntries(lua, 'a', ['2-1']);
+        await damage({ data: '?' });
+        await repaired(GOOD, { tail: ['2-0', '2-1'] }, ['2-1']);
+        expect((await lua.log('a')).map(({ entry }) => entry)).to.deep.equal(['1-0', '2-0', '2-2']);
+      });
+
+      it('without a sum: only where every entry has one', async () => {
+        await damageEntries(lua, 'a', ['2-0'], 'sum', null);
+        await damage({ data: '?' });
+        await repaired(GOOD, { tail: ['2-0'], sealed: 0 });
+        await damage({ data: '?' });
+        await repaired(GOOD, { tail: ['2-0'], sealed: 1 }, ['2-0']);
+      });
+
+      it('keeps them all where it is refused', async () => {
+        await damageEntries(lua, 'a', ['2-0']);
+        const tail = ['2-0'];
+        const refused = (options: RepairOptions): Promise<Reply> =>
+          lua.refused(() => repair(lua, 'a', GOOD, { version: 2, tail, ...options }));
+        expect(await refused({ print: 'another' })).to.deep.equal(['CHANGED']);
+        expect(await refused({ version: 1 })).to.deep.equal(['CHANGED']);
+        expect((await refused({ claims: { length: 7 } }))[0]).to.equal('CHECKSUM');
+        expect((await refused({ prelude: DAMAGED_READ_BACK }))[0]).to.equal('WRITE_CORRUPT');
+      });
+    });
+
+    it('keeps what instances need it for', async () => {
+      const exp = (await lua.now()) + 60_000;
+      await damage({ need: `${exp} ${exp} tester ${exp}`, data: '?' });
+      await repaired(GOOD, { exp });
+      expect((await lua.fields('a')).need).to.equal(`${exp} ${exp} tester ${exp}`);
+      await lua.redis.del(lua.of('a').context);
+      await repaired();
+      expect((await lua.fields('a')).need).to.equal(undefined);
+    });
+
+    it('whose keyframe was written meanwhile: that is no other context', async () => {
+      await damage({ data: '?' });
+      const print = await fingerprint(lua, 'a');
+      await damage({ kf: '2' });
+      await repaired(GOOD, { print });
+      expect((await lua.fields('a')).kf).to.equal('2');
+    });
+
     it('over one that is sound, where that is what was seen', async () => {
       await repaired('"restored"');
     });
@@ -299,9 +372,10 @@ describe('lua/repair.lua', () => {
       for (const change of [
         () => lua.touch('a', 60_000),
         () => repair(lua, 'a', '"other"', { version: 2 }),
-        () => quarantine(lua, 'a', 'put'),
+        () => quarantine(lua, 'a', 'put', { version: 2 }),
         () => lua.delete('a'),
       ]) {
+        await damage({ data: '?' });
         const print = await fingerprint(lua, 'a');
         await change();
         expect(await refused(print, 9)).to.deep.equal(['CHANGED']);
@@ -321,6 +395,22 @@ describe('lua/repair.lua', () => {
       await lua.redis.xadd(lua.of('a').log, '3-0', 'kind', 'deleted');
       expect(await refused(print)).to.deep.equal(['CHANGED']);
       expect((await repair(lua, 'a', GOOD, { print, version: 3 }))[0]).to.equal('REPAIRED');
+    });
+
+    it('where the log has given a later version, whatever became of its entry', async () => {
+      await lua.commit('a', '3');
+      await damage({ data: '?' });
+      const print = await fingerprint(lua, 'a');
+      await damageEntries(lua, 'a', ['3-0']);
+      expect(await refused(print)).to.deep.equal(['CHANGED']);
+      await drop(lua, 'a', '', ['3-0']);
+      expect((await lua.log('a')).map(({ entry }) => entry)).to.deep.equal(['1-0', '2-0']);
+      expect(await refused(await fingerprint(lua, 'a'))).to.deep.equal(['CHANGED']);
+      // trimmed, and of a hash that is gone
+      await lua.redis.xtrim(lua.of('a').log, 'MAXLEN', 0);
+      await lua.redis.del(lua.of('a').context);
+      expect(await refused(await fingerprint(lua, 'a'))).to.deep.equal(['CHANGED']);
+      expect((await repair(lua, 'a', GOOD, { version: 3 }))[0]).to.equal('REPAIRED');
     });
   });
 
@@ -347,15 +437,15 @@ describe('lua/repair.lua', () => {
       const call = (plan: string, ...documents: string[]): Promise<Reply> =>
         lua.refused(async () => {
           const words = `${await fingerprint(lua, 'a')} 1 ${crc32Hex('one two three')} ${listed} 13 1795449849000 -`;
-          const guarded = [`${words} op by 1000 1000 PUBLISH 2 log mender`, plan, 'a', channel];
+          const guarded = [`${words} op by 1000 1000 PUBLISH 2 log mender 1`, plan, 'a', channel, ''];
           return lua.run('repair', [context, log, exp, use, size, mem, old], [...guarded, ...documents], '', guarded);
         });
-      const plan = text.replace(/#(\d)/g, (_, n) => `#${Number(n) - 2}`);
+      const plan = text.replace(/#(\d)/g, (_, n) => `#${Number(n) - 1}`);
       expect(await call(plan, 'one t', 'wo_th', 'ree')).to.deep.equal(['CHECKSUM', 'd1', 0]);
       expect(await call(`${plan}what is this\n`, 'one t', 'wo th', 'ree')).to.deep.equal(['CHECKSUM', 'malformed', 0]);
       // it builds on nothing that is stored
       expect(await call(`= d0 1 ${sha1Hex('1')}\n`)).to.deep.equal(['CHECKSUM', 'malformed', 0]);
-      expect((await call(plan.replace('#6', 'data'), 'one t', 'wo th', 'ree')).slice(0, 2)).to.deep.equal(['CHECKSUM', 'd1']);
+      expect((await call(plan.replace('#7', 'data'), 'one t', 'wo th', 'ree')).slice(0, 2)).to.deep.equal(['CHECKSUM', 'd1']);
     });
   });
 

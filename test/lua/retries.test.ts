@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { crc32Hex } from '../../src/core/checksum.js';
+import { damageEntries, drop, quarantine, repair } from '../helpers/integrity.js';
 import { type Attempt, LuaNamespace, type Reply } from '../helpers/lua.js';
 
 /** What becomes of an operation that is sent again, of `lua/include/retry.lua` and the scripts that include it. */
@@ -115,6 +116,140 @@ describe('lua/include/retry.lua', () => {
       expect((await lua.log('a'))[0]?.op).to.equal('op');
       const reply = await lua.refused(async () => commitAgain(await late(begun)));
       expect(reply).to.deep.equal(['UNCERTAIN', 2]);
+    });
+  });
+
+  describe('UNCERTAIN by a version that is missing', () => {
+    /** Entries that were damaged and let go of. */
+    async function lose(...ids: string[]): Promise<void> {
+      await damageEntries(lua, 'a', ids);
+      expect((await drop(lua, 'a', '', ids))[1]).to.equal(ids.length);
+    }
+    async function uncertain(begun: number, version: number): Promise<void> {
+      for (const again of [commitAgain, deleteAgain])
+        expect(await lua.refused(async () => again(await late(begun)))).to.deep.equal(['UNCERTAIN', version]);
+    }
+
+    it('between entries that are newer than the first attempt', async () => {
+      await others(2);
+      const begun = await lua.now();
+      await commitAgain({});
+      await others(3);
+      await lose('3-0');
+      await uncertain(begun, 2);
+      await lose('4-0');
+      await uncertain(begun, 2);
+    });
+
+    it('at the beginning of the log', async () => {
+      const begun = await lua.now();
+      await commitAgain({});
+      await others(3);
+      await lose('1-0');
+      await uncertain(begun, 2);
+    });
+
+    it('of which the nearest is named', async () => {
+      const begun = await lua.now();
+      await others(7);
+      await lose('2-0', '5-0');
+      await uncertain(begun, 4);
+    });
+
+    it('not where what is missing is older than the first attempt', async () => {
+      await others(2);
+      await lose('1-0');
+      await others(2);
+      await lose('3-0');
+      const at = Number((await lua.log('a')).at(-1)?.at);
+      await lua.passed(at);
+      expect((await commitAgain(await late(at + 1))).slice(0, 2)).to.deep.equal(['COMMITTED', 5]);
+    });
+
+    it('from the very ms of the first attempt on', async () => {
+      await others(3);
+      await lose('2-0');
+      const at = Number((await lua.log('a')).at(-1)?.at);
+      await uncertain(at, 1);
+      await lua.passed(at + 1);
+      expect((await commitAgain(await late(at + 1)))[0]).to.equal('COMMITTED');
+    });
+
+    it('not where the operation itself is there still, behind or before it', async () => {
+      const begun = await lua.now();
+      await others(1);
+      const first = await commitAgain({});
+      await others(4);
+      await lose('1-0', '4-0');
+      // what is newer than it is looked at first
+      expect((await lua.refused(async () => commitAgain(await late(begun))))[0]).to.equal('UNCERTAIN');
+      await lua.redis.del(lua.of('a').context, lua.of('a').log);
+      await others(1);
+      const second = await commitAgain({});
+      await others(1);
+      await lose('1-0');
+      expect(await lua.refused(async () => commitAgain(await late(begun)))).to.deep.equal([
+        ...['APPLIED', 2, second[2], crc32Hex(DOCUMENT)],
+      ]);
+      expect(first[1]).to.equal(2);
+    });
+
+    it('not by entries beside a version: of a repair, of an expiry', async () => {
+      const begun = await lua.now();
+      await lua.commit('a', '"one"', { ttl: 60_000 });
+      await repair(lua, 'a', '"one"', { version: 1 });
+      await lua.commit('a', '"two"', { ttl: 60_000 });
+      await lua.makeExpired('a');
+      await others(1);
+      await lua.delete('a');
+      await others(1);
+      expect((await lua.log('a')).map(({ entry }) => entry)).to.deep.equal(['1-0', '1-1', '2-0', '2-1', '3-0', '4-0', '5-0']);
+      expect((await commitAgain(await late(begun))).slice(0, 2)).to.deep.equal(['COMMITTED', 6]);
+    });
+
+    it('of a repair at a version that the log had not: those between may have been anything', async () => {
+      await others(1);
+      const begun = await lua.now();
+      await repair(lua, 'a', '"five"', { version: 5 });
+      await uncertain(begun, 1);
+    });
+
+    it('at the end of the log, where the context does not tell whose it was', async () => {
+      await others(1);
+      const begun = await lua.now();
+      await commitAgain({});
+      await lua.delete('a');
+      await lose('2-0', '3-0');
+      await uncertain(begun, 1);
+    });
+
+    it('at the end of the log of one in quarantine', async () => {
+      await others(1);
+      const begun = await lua.now();
+      await commitAgain({});
+      await lose('2-0');
+      await lua.redis.hset(lua.of('a').context, 'data', '?');
+      expect((await quarantine(lua, 'a', 'put', { version: 2 }))[0]).to.equal('QUARANTINED');
+      await uncertain(begun, 1);
+    });
+
+    it('of a log that has lost all its entries', async () => {
+      const begun = await lua.now();
+      await commitAgain({});
+      await others(1);
+      await lose('1-0', '2-0');
+      await uncertain(begun, 2);
+    });
+
+    it('not at the end of the log, where the context tells whose it was', async () => {
+      const begun = await lua.now();
+      await others(2);
+      await lose('2-0');
+      expect((await commitAgain(await late(begun))).slice(0, 2)).to.deep.equal(['COMMITTED', 3]);
+      await lua.redis.del(lua.of('a').context, lua.of('a').log);
+      await others(1);
+      await lose('1-0');
+      expect((await commitAgain(await late(begun))).slice(0, 2)).to.deep.equal(['COMMITTED', 2]);
     });
   });
 
