@@ -38,7 +38,7 @@ export class Integrity {
     this.#hooks = hooks;
     this.copies = new IntegrityCommands(commands);
     this.checkpointer = new Checkpointer(commands.connection, this.copies);
-    this.#peers = new Peers(commands, this.copies, (id) => this.checkpointer.held(id) ?? this.#held(id));
+    this.#peers = new Peers(commands, (id) => this.checkpointer.held(id) ?? this.#held(id));
     this.#repairer = new Repairer(commands, this.copies, this.#peers, new RedisReplicas(commands, this.copies), {
       corrupt: (corruption) => this.corrupt(corruption),
       repaired: (result) => {

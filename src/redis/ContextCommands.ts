@@ -466,6 +466,11 @@ export class ContextCommands {
     return { more: Number(reply[1]) === 1, nextAt: optional(reply[2]), expired, damaged };
   }
 
+  /** Sends a message to instances of the namespace; how many connections have got it, this store's own included. */
+  publish(channel: string, message: Buffer | string, deadline: Deadline): Promise<number> {
+    return this.asked(deadline, 'ask other instances', (client) => client.publish(channel, message));
+  }
+
   /** The accounts of a shard, and what its own indexes take. */
   async accounts(shard: ShardKeys, deadline: Deadline): Promise<ShardAccounts> {
     return this.asked(deadline, 'read the accounts', async (client) => {
