@@ -6,6 +6,7 @@ import { type Job, Queue, WaitingError, Worker } from 'bullmq';
 import { ContextError } from '../src/core/errors.js';
 import type { Maintenance, QueueConnection } from '../src/store/Maintenance.js';
 import type { Logger } from '../src/store/types.js';
+import { jobMetrics } from './jobMetrics.js';
 import { reconcileQueue } from './reconcile.js';
 import { Schedule } from './Schedule.js';
 import { scrubQueue } from './scrub.js';
@@ -50,12 +51,14 @@ export class Workers {
   readonly #connection: QueueConnection;
   readonly #lines = new Map<QueueName, Line>();
   readonly #stopping = new AbortController();
+  readonly #measure: (done: WorkDone) => void;
   readonly #told = new Map<string, number>();
   #closing: Promise<void> | undefined;
 
   private constructor(maintenance: Maintenance, options: WorkersOptions) {
     this.#maintenance = maintenance;
     this.#options = options;
+    this.#measure = jobMetrics(maintenance.namespace);
     this.#connection = maintenance.queueConnection();
     this.#connection.client.on('error', (error) => this.#failed('connection', error));
   }
@@ -161,6 +164,7 @@ export class Workers {
   }
 
   #ended(done: WorkDone): void {
+    this.#measure(done);
     this.#options.done?.(done);
   }
 

@@ -22,7 +22,7 @@ export interface Corruption {
   readonly bytes: number;
   /** Where the bytes differ first from what they should be, counted from 0; null where that is not known. */
   readonly offset: number | null;
-  readonly where: 'read' | 'frame' | 'replica' | 'log' | 'checkpoint' | 'verify' | 'commit' | 'scrub' | 'sweep';
+  readonly where: 'read' | 'frame' | 'replica' | 'log' | 'checkpoint' | 'verify' | 'commit' | 'scrub' | 'sweep' | 'reconcile';
 }
 
 /** Tries to bring a damaged context back; whether it is worth reading again. */
