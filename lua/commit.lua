@@ -30,6 +30,7 @@
 -- @include clock
 -- @include seal
 -- @include stored
+-- @include entry
 -- @include log
 -- @include lost
 -- @include retry
@@ -67,7 +68,7 @@ if stored.op == op then
   return answered({ 'APPLIED', stored_version, tonumber(stored.at), stored.crc })
 end
 if prev ~= '0' then
-  local answer = earlier_attempt(log, op, now, tonumber(prev), tonumber(sent), stored)
+  local answer = earlier_attempt(id, log, op, now, tonumber(prev), tonumber(sent), stored)
   if answer then
     return answered(answer)
   end

@@ -20,6 +20,7 @@
 -- @include clock
 -- @include seal
 -- @include stored
+-- @include entry
 -- @include log
 -- @include retry
 -- @include frame
@@ -43,7 +44,7 @@ local version, exp = tonumber(stored.v), tonumber(stored.exp)
 local live = damaged or (version ~= nil and not (exp and exp <= now))
 version = version or 0
 if prev ~= '0' then
-  local answer = earlier_attempt(log, op, now, tonumber(prev), tonumber(sent), stored)
+  local answer = earlier_attempt(id, log, op, now, tonumber(prev), tonumber(sent), stored)
   if answer then
     return answered(answer)
   end

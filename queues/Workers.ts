@@ -6,22 +6,14 @@ import { type Job, Queue, WaitingError, Worker } from 'bullmq';
 import { ContextError } from '../src/core/errors.js';
 import type { Maintenance, QueueConnection } from '../src/store/Maintenance.js';
 import type { Logger } from '../src/store/types.js';
+import { jobMetrics } from './jobMetrics.js';
 import { reconcileQueue } from './reconcile.js';
 import { Schedule } from './Schedule.js';
 import { scrubQueue } from './scrub.js';
 import { sweepQueue } from './sweep.js';
-import { errorText, Interrupted, QUEUE_NAMES, type QueueKind, type QueueName, rest, type Work } from './work.js';
+import { errorText, Interrupted, QUEUE_NAMES, type QueueKind, type QueueName, rest, type Work, type WorkDone } from './work.js';
 
-export interface WorkDone {
-  readonly queue: QueueName;
-  readonly job: string;
-  readonly ms: number;
-  /** What was done, in numbers; absent where the job failed or was handed on. */
-  readonly result?: object;
-  readonly error?: string;
-  /** It was stopped, and another worker goes on. */
-  readonly interrupted?: true;
-}
+export type { WorkDone };
 
 export interface WorkersOptions {
   readonly logger: Logger;
@@ -32,6 +24,8 @@ export interface WorkersOptions {
   /** How long `close` waits for running batches, ms. @defaultValue 5,000 */
   readonly closeMs?: number;
   readonly done?: (done: WorkDone) => void;
+  /** Ends a start that is under way: what it gives back then does nothing, and is closed at once. */
+  readonly signal?: AbortSignal;
 }
 
 const KINDS: Readonly<Record<QueueName, QueueKind>> = { sweep: sweepQueue, scrub: scrubQueue, reconcile: reconcileQueue };
@@ -57,12 +51,14 @@ export class Workers {
   readonly #connection: QueueConnection;
   readonly #lines = new Map<QueueName, Line>();
   readonly #stopping = new AbortController();
+  readonly #measure: (done: WorkDone) => void;
   readonly #told = new Map<string, number>();
   #closing: Promise<void> | undefined;
 
   private constructor(maintenance: Maintenance, options: WorkersOptions) {
     this.#maintenance = maintenance;
     this.#options = options;
+    this.#measure = jobMetrics(maintenance.namespace);
     this.#connection = maintenance.queueConnection();
     this.#connection.client.on('error', (error) => this.#failed('connection', error));
   }
@@ -70,12 +66,18 @@ export class Workers {
   /** Takes part from now on. @throws ContextError `NO_PERMISSION` where this Redis user may not run queues; nothing is left open then */
   static async start(maintenance: Maintenance, options: WorkersOptions): Promise<Workers> {
     const workers = new Workers(maintenance, options);
+    const { signal } = options;
+    const stop = (): void => void workers.close();
+    signal?.addEventListener('abort', stop, { once: true });
     try {
       for (const name of options.queues ?? QUEUE_NAMES) workers.#add(KINDS[name]);
-      await workers.#announce();
+      if (signal?.aborted === true) stop();
+      else await workers.#announce();
     } catch (error) {
       await workers.close();
       throw error;
+    } finally {
+      signal?.removeEventListener('abort', stop);
     }
     return workers;
   }
@@ -147,18 +149,23 @@ export class Workers {
     });
     try {
       const result = await KINDS[name].run(work);
-      this.#options.done?.({ ...facts(), result });
+      this.#ended({ ...facts(), result });
       return result;
     } catch (error) {
       if (error instanceof Interrupted || signal.aborted) {
         // not a failure: it goes back to the head of its queue, unlocked
         await job.moveToWait(token);
-        this.#options.done?.({ ...facts(), interrupted: true });
+        this.#ended({ ...facts(), interrupted: true });
         throw new WaitingError();
       }
-      this.#options.done?.({ ...facts(), error: errorText(error) });
+      this.#ended({ ...facts(), error: errorText(error) });
       throw error;
     }
+  }
+
+  #ended(done: WorkDone): void {
+    this.#measure(done);
+    this.#options.done?.(done);
   }
 
   /** Connections report the same trouble many times a second; it is told once a minute. */
@@ -189,14 +196,16 @@ export class Workers {
     this.#stopping.abort();
     const lines = [...this.#lines.values()];
     const workers = lines.flatMap(({ worker }) => (worker === undefined ? [] : [worker]));
-    const limit = this.#options.closeMs ?? CLOSE_MS;
+    // where no worker has begun there is nothing to be finished, and a server that does not answer is not waited for
+    const limit = workers.length === 0 ? 0 : (this.#options.closeMs ?? CLOSE_MS);
     const all = (work: readonly Promise<unknown>[]): Promise<unknown> => Promise.allSettled(work);
     const orderly = await inTime(limit, async () => {
       await all([...lines.map(({ schedule }) => schedule.stop()), ...workers.map((worker) => worker.close())]);
       await all(lines.map(({ queue }) => queue.close()));
     });
     const { client } = this.#connection;
-    if (orderly) await inTime(END_MS, () => (client.status === 'ready' ? client.quit() : Promise.resolve()));
+    if (orderly && workers.length > 0)
+      await inTime(END_MS, () => (client.status === 'ready' ? client.quit() : Promise.resolve()));
     // a worker that waits for a dead server waits for ever, and closing it by force waits with it
     this.#connection.end();
     if (!orderly) for (const worker of workers) stopTimers(worker);

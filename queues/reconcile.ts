@@ -4,7 +4,7 @@
  */
 import type { Fixes, Maintenance } from '../src/store/Maintenance.js';
 import { heal } from './sweep.js';
-import { errorText, Interrupted, type QueueKind, rest, type Work } from './work.js';
+import { Interrupted, type QueueKind, rest, type Work } from './work.js';
 
 export interface ReconcileResult {
   readonly checked: number;
@@ -45,19 +45,9 @@ async function reconcileJob(work: Work): Promise<object> {
   const { namespace } = maintenance;
   const result = await reconcilePass(maintenance, {
     signal,
-    heal: (id) => heal(work, id),
-    recover: (id) =>
-      maintenance.recover(id, { signal }).catch((error: unknown) => {
-        logger.error({ namespace, id, error: errorText(error) }, 'a context that vanished could not be rebuilt now');
-        return false;
-      }),
-    found: (what, id) => {
-      if (what === 'lost')
-        logger.error(
-          { namespace, id },
-          'a context vanished without having expired; its log is kept for a while, to restore it from',
-        );
-    },
+    heal: (id) => heal(work, id, 'reconcile'),
+    // the store tells of it, with the error where there is one
+    recover: (id) => maintenance.recover(id).catch(() => false),
   });
   if (signal.aborted) throw new Interrupted();
   if (Object.keys(result.fixed).length > 0) logger.warn({ namespace, ...result.fixed }, 'accounts or indexes were mended');

@@ -52,7 +52,7 @@ async function scrubJob(work: Work): Promise<object> {
     signal,
     rate: maintenance.queues.scrubRate,
     from: savedProgress(work.saved),
-    heal: (id) => heal(work, id),
+    heal: (id) => heal(work, id, 'scrub'),
     found: ({ id, what }) => logger.error({ namespace, id, what }, 'damage at rest'),
     progress: async (progress) => {
       if (performance.now() - savedAt < SAVE_EVERY_MS) return;

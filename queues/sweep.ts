@@ -4,6 +4,7 @@
  * again. The next job begins when this one ends, in whatever process is free, so one that was killed is replaced within a period.
  */
 import { LRUCache } from 'lru-cache';
+import type { FoundBy } from '../src/store/Maintenance.js';
 import { errorText, type QueueKind, rest, type Work } from './work.js';
 
 export interface Swept {
@@ -44,7 +45,7 @@ export async function sweepFor(work: Pick<Work, 'maintenance' | 'logger' | 'sign
     for (const id of round.damaged) {
       if (signal.aborted || tried.has(`${maintenance.namespace} ${id}`)) continue;
       swept.damaged += 1;
-      if (await heal(work, id)) swept.healed += 1;
+      if (await heal(work, id, 'sweep')) swept.healed += 1;
       else tried.set(`${maintenance.namespace} ${id}`, true);
     }
     const left = until - performance.now();
@@ -60,10 +61,11 @@ export async function sweepFor(work: Pick<Work, 'maintenance' | 'logger' | 'sign
 export async function heal(
   { maintenance, logger, signal }: Pick<Work, 'maintenance' | 'logger' | 'signal'>,
   id: string,
+  where: FoundBy,
 ): Promise<boolean> {
   const { namespace } = maintenance;
   try {
-    const healed = await maintenance.repair(id, { signal });
+    const healed = await maintenance.repair(id, { signal, where });
     if (healed) logger.warn({ namespace, id }, 'a damaged context was healed');
     else logger.error({ namespace, id }, `a damaged context could not be healed: look at it with lukhas-context verify ${id}`);
     return healed;

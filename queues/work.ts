@@ -32,6 +32,18 @@ export interface QueueKind {
   run(work: Work): Promise<object>;
 }
 
+/** A job that ended in this process. */
+export interface WorkDone {
+  readonly queue: QueueName;
+  readonly job: string;
+  readonly ms: number;
+  /** What was done, in numbers; absent where the job failed or was handed on. */
+  readonly result?: object;
+  readonly error?: string;
+  /** It was stopped, and another worker goes on. */
+  readonly interrupted?: true;
+}
+
 /** The work was stopped before its end; what it saved says where to go on. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';

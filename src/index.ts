@@ -12,7 +12,7 @@ export type { StoreOptions } from './store/options.js';
 export type * from './store/types.js';
 
 // loaded when the first store has workers of its own: who does without does not pay for it
-onInlineWorkers(async (maintenance, logger) => {
+onInlineWorkers(async (maintenance, logger, signal) => {
   const { Workers } = await import('../queues/Workers.js');
-  return Workers.start(maintenance, { logger });
+  return Workers.start(maintenance, { logger, signal });
 });

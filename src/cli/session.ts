@@ -39,12 +39,14 @@ export function globalFlags(command: Command): GlobalFlags {
   };
 }
 
-/** What a store is opened with; `--timeout` limits the connection as well as each call. */
+/**
+ * What a store is opened with; `--timeout` limits the connection as well as each call. A command does what it was asked for, and leaves the
+ * background work of the namespace to others: with `external` not even its heartbeat sweeps.
+ */
 export async function storeOptions(flags: GlobalFlags): Promise<StoreOptions> {
   const { redis, namespace, timeout } = flags;
   const limits = timeout === undefined ? {} : { timeout, connectTimeout: timeout };
-  // a command does what it was asked for, and leaves the background work to others
-  return { redis, namespace, workers: 'off', logger: flags.verbose ? await stderrLogger() : false, ...limits };
+  return { redis, namespace, workers: 'external', logger: flags.verbose ? await stderrLogger() : false, ...limits };
 }
 
 /** On stderr: stdout holds the command's answer and nothing else. */

@@ -1,8 +1,9 @@
 /**
- * Compression of payloads, and the decision whether it pays: measured in docs/decisions/0007-compression.md. It runs on the event loop,
- * because a commit waits for it anyway; so the effort falls as the payload grows.
+ * Compression of payloads, and the decision whether it pays: measured in docs/decisions/0007-compression.md. Where a commit waits for it, it
+ * runs on the event loop, and the effort falls as the payload grows; whole documents that nobody waits for are compressed in a thread.
  */
-import { brotliCompressSync, brotliDecompressSync, constants, gunzipSync } from 'node:zlib';
+import { promisify } from 'node:util';
+import { brotliCompress, brotliCompressSync, brotliDecompressSync, constants, gunzipSync } from 'node:zlib';
 import { ContextError } from './errors.js';
 
 /** `-`: as it is; `gz`: gzip (RFC 1952); `br`: brotli (RFC 7932). */
@@ -20,20 +21,35 @@ const QUALITIES: readonly (readonly [mostBytes: number, quality: number])[] = [
   [2 * 1024 * 1024, 1],
 ];
 
+/** The same in a thread, where it may take longer: every document is worth it. */
+const APART: readonly (readonly [mostBytes: number, quality: number])[] = [
+  [128 * 1024, 5],
+  [2 * 1024 * 1024, 3],
+  [Number.POSITIVE_INFINITY, 1],
+];
+const inThread = promisify(brotliCompress);
+
+const brotliParams = (quality: number, bytes: number) => ({
+  [constants.BROTLI_PARAM_MODE]: constants.BROTLI_MODE_TEXT,
+  [constants.BROTLI_PARAM_QUALITY]: quality,
+  [constants.BROTLI_PARAM_SIZE_HINT]: bytes,
+});
+
 /** The payload in the form in which it travels. */
 export function compress(payload: Buffer): { readonly encoding: Encoding; readonly bytes: Buffer } {
   const plain = { encoding: '-', bytes: payload } as const;
   const quality = QUALITIES.find(([mostBytes]) => payload.length <= mostBytes)?.[1];
   if (payload.length < LEAST_BYTES || quality === undefined) return plain;
-  const bytes = brotliCompressSync(payload, {
-    params: {
-      [constants.BROTLI_PARAM_MODE]: constants.BROTLI_MODE_TEXT,
-      [constants.BROTLI_PARAM_QUALITY]: quality,
-      [constants.BROTLI_PARAM_SIZE_HINT]: payload.length,
-    },
-  });
+  const bytes = brotliCompressSync(payload, { params: brotliParams(quality, payload.length) });
   const saved = payload.length - bytes.length;
   return saved >= LEAST_SAVED_BYTES && saved >= payload.length * LEAST_SAVED_SHARE ? { encoding: 'br', bytes } : plain;
+}
+
+/** A whole document, compressed off the event loop where that makes it smaller. */
+export async function compressApart(document: Buffer): Promise<{ readonly encoding: Encoding; readonly bytes: Buffer }> {
+  const quality = APART.find(([mostBytes]) => document.length <= mostBytes)?.[1] ?? 1;
+  const bytes = await inThread(document, { params: brotliParams(quality, document.length) });
+  return bytes.length < document.length ? { encoding: 'br', bytes } : { encoding: '-', bytes: document };
 }
 
 /**

@@ -4,25 +4,16 @@
  *
  * A context that is written whole again and again gets one a second: what lies between is only in the context itself and in replicas.
  */
-import { promisify } from 'node:util';
-import { brotliCompress, constants } from 'node:zlib';
+import { compressApart } from '../core/compression.js';
 import { isContextError } from '../core/errors.js';
 import type { IntegrityCommands } from '../redis/IntegrityCommands.js';
 import type { Deadline, RedisConnection } from '../redis/RedisConnection.js';
 import { documentOf, type ReplicaState } from '../replica/state.js';
 
-const brotli = promisify(brotliCompress);
-
 /** Least time between two checkpoints of one context, ms. */
 const EVERY_MS = 1_000;
 /** Documents that are held because their checkpoint is not there yet, bytes: beyond it the oldest are let go of, and the next commit asks again. */
 const HELD_BYTES = 64 * 1024 * 1024;
-/** Brotli's quality for documents of so many bytes at most; it runs in a thread, so it may take longer than for frames. */
-const QUALITIES: readonly (readonly [mostBytes: number, quality: number])[] = [
-  [128 * 1024, 5],
-  [2 * 1024 * 1024, 3],
-  [Number.POSITIVE_INFINITY, 1],
-];
 /** Contexts whose last checkpoint is remembered. */
 const REMEMBERED = 10_000;
 
@@ -82,22 +73,13 @@ export class Checkpointer {
   async make(id: string, state: ReplicaState, deadline?: Deadline, sha1?: string): Promise<void> {
     const { text } = documentOf(state);
     const document = text.bytes();
-    const quality = QUALITIES.find(([mostBytes]) => document.length <= mostBytes)?.[1] ?? 1;
-    const packed = await brotli(document, {
-      params: {
-        [constants.BROTLI_PARAM_MODE]: constants.BROTLI_MODE_TEXT,
-        [constants.BROTLI_PARAM_QUALITY]: quality,
-        [constants.BROTLI_PARAM_SIZE_HINT]: document.length,
-      },
-    });
-    const smaller = packed.length < document.length;
+    const packed = await compressApart(document);
     const { version, crc, at, expiresAt } = state;
     const kept = await this.#copies.checkpoint(
       id,
       {
         ...{ version, crc, sha1: sha1 ?? text.sha1, length: document.length, at, expiresAt },
-        encoding: smaller ? 'br' : '-',
-        bytes: smaller ? packed : document,
+        ...packed,
       },
       deadline ?? this.#connection.deadline(5 * this.#connection.attemptTimeoutMs),
     );

@@ -10,7 +10,10 @@ import { Peers } from './Peers.js';
 import { RedisReplicas } from './RedisReplicas.js';
 import { Repairer, type RepairHooks, type RepairResult } from './Repairer.js';
 
-export type IntegrityHooks = Pick<RepairHooks, 'corrupt' | 'repaired' | 'quarantined'>;
+export type IntegrityHooks = Pick<RepairHooks, 'corrupt' | 'repaired' | 'quarantined'> & {
+  /** @param error - why it could not be looked for everywhere, where that is so */
+  lost(id: string, error: unknown): void;
+};
 
 export interface IntegrityCounters {
   /** Damages that were found, wherever. */
@@ -19,6 +22,8 @@ export interface IntegrityCounters {
   repaired: { reread: number; log: number; peer: number; redisReplica: number };
   removed: number;
   quarantined: number;
+  /** Contexts that vanished and could not be rebuilt. */
+  lost: number;
 }
 
 export class Integrity {
@@ -27,6 +32,7 @@ export class Integrity {
     repaired: { reread: 0, log: 0, peer: 0, redisReplica: 0 },
     removed: 0,
     quarantined: 0,
+    lost: 0,
   };
   readonly copies: IntegrityCommands;
   readonly checkpointer: Checkpointer;
@@ -38,21 +44,28 @@ export class Integrity {
     this.#hooks = hooks;
     this.copies = new IntegrityCommands(commands);
     this.checkpointer = new Checkpointer(commands.connection, this.copies);
-    this.#peers = new Peers(commands, this.copies, (id) => this.checkpointer.held(id) ?? this.#held(id));
+    this.#peers = new Peers(commands, (id) => this.checkpointer.held(id) ?? this.#held(id));
     this.#repairer = new Repairer(commands, this.copies, this.#peers, new RedisReplicas(commands, this.copies), {
       corrupt: (corruption) => this.corrupt(corruption),
       repaired: (result) => {
         const { source, outcome } = result;
         if (outcome === 'removed') this.counters.removed += 1;
         else this.counters.repaired[source === 'redis-replica' ? 'redisReplica' : (source ?? 'reread')] += 1;
+        this.#looked(commands, result.id);
         hooks.repaired(result);
       },
       quarantined: (result) => {
         this.counters.quarantined += 1;
+        this.#looked(commands, result.id);
         hooks.quarantined(result);
       },
       checkpoint: (id, state, sha1) => this.checkpointer.make(id, state, undefined, sha1),
     });
+  }
+
+  /** A sweep passes damaged contexts over for a while; where it is not told, it finds out by itself when that is over. */
+  #looked(commands: ContextCommands, id: string): void {
+    commands.notSkipped(id, commands.connection.deadline(commands.connection.attemptTimeoutMs)).catch(() => {});
   }
 
   #held: (id: string) => ReplicaState | undefined = () => undefined;
@@ -73,6 +86,12 @@ export class Integrity {
   corrupt(corruption: Corruption): void {
     this.counters.found += 1;
     this.#hooks.corrupt(corruption);
+  }
+
+  /** A context vanished, and nobody has a good copy. */
+  lost(id: string, error?: unknown): void {
+    this.counters.lost += 1;
+    this.#hooks.lost(id, error);
   }
 
   repair(id: string, where: Corruption['where'], deadline: Deadline): Promise<RepairResult> {

@@ -4,29 +4,34 @@
  * `lcp1 <check> <word> <request> <from> <to> <version> <crc> <length> <id>` on the namespace's channel, or on that of one instance:
  * - `want` (to `*`): who has this context?
  * - `have` (to who asked): I do, at this version with this checksum.
+ * - `none` (to who asked): I do not, so do not wait for me.
  * - `send` (to who has it): send me that. What follows is a frame of protocol 2 (docs/DELTA_PROTOCOL.md), a whole document.
+ *
+ * Who asks knows from PUBLISH how many have got the question, and waits until all of them have answered, itself included: its own question
+ * comes back to it.
  *
  * Nothing that comes this way is believed because of who sent it: the document must have the checksum of a version that the log, or the
  * context's own seal, names.
  */
 import { randomBytes } from 'node:crypto';
 import { crc32Hex, sha1Hex } from '../core/checksum.js';
-import { compress } from '../core/compression.js';
+import { compressApart } from '../core/compression.js';
 import { isContextError } from '../core/errors.js';
 import { FrameReader, frameHeader2 } from '../core/frame.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
-import type { IntegrityCommands } from '../redis/IntegrityCommands.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 import { documentOf, type ReplicaState } from '../replica/state.js';
 
-/** How long is waited for somebody to have it, and for the document to come, ms. */
-const HAVE_MS = 250;
+/** How long is waited at most for those that have not answered yet, and for the document to come, ms. */
+const HAVE_MS = 1_000;
 const SEND_MS = 2_000;
 /** Whoever has it answers within this time, so that not all answer at once, ms. */
 const SPREAD_MS = 10;
+/** Documents that wait to be sent, one after the other; who asks for more than that has to ask somebody else. */
+const MOST_SENDS = 16;
 
 interface Words {
-  readonly word: 'want' | 'have' | 'send';
+  readonly word: 'want' | 'have' | 'none' | 'send';
   readonly request: string;
   readonly from: string;
   readonly to: string;
@@ -56,7 +61,7 @@ function written({ word, request, from, to, version, crc, length, id }: Words): 
 }
 
 function read(message: Buffer): Words | null {
-  const found = /^lcp1 ([0-9a-f]{8}) ((want|have|send) (\S+) (\S+) (\S+) (\d+) (\S+) (\d+) (.*))$/s.exec(message.toString());
+  const found = /^lcp1 ([0-9a-f]{8}) ((want|have|none|send) (\S+) (\S+) (\S+) (\d+) (\S+) (\d+) (.*))$/s.exec(message.toString());
   if (found === null) return null;
   const [, check, text = '', word, request = '', from = '', to = '', version, crc = '', length, id = ''] = found;
   if (check !== checkOf(text)) return null;
@@ -74,17 +79,19 @@ function read(message: Buffer): Words | null {
 
 export class Peers {
   readonly #commands: ContextCommands;
-  readonly #copies: IntegrityCommands;
   #subscriptions: Subscriptions | null = null;
   /** The state that this process has of a context, however old. */
   readonly #held: (id: string) => ReplicaState | undefined;
   readonly #asked = new Map<string, Asked>();
   readonly #timers = new Set<NodeJS.Timeout>();
+  /** Ends what is waited for when this is closed. */
+  readonly #waits = new Set<() => void>();
+  #sends = 0;
+  #sending: Promise<void> = Promise.resolve();
   #closed = false;
 
-  constructor(commands: ContextCommands, copies: IntegrityCommands, held: (id: string) => ReplicaState | undefined) {
+  constructor(commands: ContextCommands, held: (id: string) => ReplicaState | undefined) {
     this.#commands = commands;
-    this.#copies = copies;
     this.#held = held;
   }
 
@@ -103,6 +110,7 @@ export class Peers {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     this.#asked.clear();
+    for (const done of this.#waits) done();
   }
 
   /**
@@ -134,14 +142,23 @@ export class Peers {
   async #offers(id: string, wanted: { readonly version: number; readonly crc: string } | null): Promise<Words[]> {
     const request = randomBytes(6).toString('base64url');
     const offers: Words[] = [];
-    const { promise, done } = until(HAVE_MS);
+    const { promise, done } = this.#until(HAVE_MS);
+    // not known before all may have answered
+    let listeners = Number.POSITIVE_INFINITY;
+    const answered = new Set<string>();
+    const settle = (): void => {
+      if (answered.size >= listeners) done();
+    };
     this.#asked.set(request, (words) => {
-      if (wanted !== null && !matches(words, wanted)) return;
-      offers.push(words);
-      if (wanted !== null) done();
+      answered.add(words.from);
+      if (words.word === 'have' && (wanted === null || matches(words, wanted))) {
+        offers.push(words);
+        if (wanted !== null) return done();
+      }
+      settle();
     });
     try {
-      await this.#say(this.#commands.keys.peers, {
+      listeners = await this.#say(this.#commands.keys.peers, {
         word: 'want',
         request,
         to: '*',
@@ -149,8 +166,10 @@ export class Peers {
         ...(wanted ?? { version: 0, crc: '' }),
         length: 0,
       });
+      settle();
       await promise;
     } finally {
+      done();
       this.#asked.delete(request);
     }
     return offers.sort((a, b) => b.version - a.version);
@@ -160,7 +179,7 @@ export class Peers {
     const { id, version, crc, from } = offer;
     const request = randomBytes(6).toString('base64url');
     const channel = `${this.#commands.keys.peer(this.#me)}:${request}`;
-    const { promise, done } = until(SEND_MS);
+    const { promise, done } = this.#until(SEND_MS);
     const reader = new FrameReader();
     let document: PeerDocument | null = null;
     const receive = (message: Buffer): void => {
@@ -181,6 +200,7 @@ export class Peers {
     } catch (error) {
       if (!isContextError(error)) throw error;
     } finally {
+      done();
       subscriptions.unsubscribe(channel);
     }
     return document;
@@ -188,27 +208,48 @@ export class Peers {
 
   #hear(message: Buffer): void {
     const words = read(message);
-    if (words === null || words.from === this.#me || (words.to !== '*' && words.to !== this.#me)) return;
-    if (words.word === 'have') this.#asked.get(words.request)?.(words);
+    if (words === null || (words.to !== '*' && words.to !== this.#me)) return;
+    // also the own question, which has come back
+    if (words.word === 'have' || words.word === 'none' || words.from === this.#me) this.#asked.get(words.request)?.(words);
     else if (words.word === 'want') this.#offer(words);
     else this.#send(words);
   }
 
   #offer({ request, from, id, version, crc }: Words): void {
     const held = this.#held(id);
-    if (held?.value === undefined || (crc !== '' && !matches(held, { version, crc }))) return;
+    const answer = (words: Pick<Words, 'word' | 'version' | 'crc' | 'length'>): void => {
+      this.#say(this.#commands.keys.peer(from), { ...words, request, to: from, id }).catch(() => {});
+    };
+    if (held?.value === undefined || (crc !== '' && !matches(held, { version, crc }))) {
+      answer({ word: 'none', version: 0, crc: '', length: 0 });
+      return;
+    }
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       const { version, crc, bytes: length } = held;
-      this.#say(this.#commands.keys.peer(from), { word: 'have', request, to: from, id, version, crc, length }).catch(() => {});
+      answer({ word: 'have', version, crc, length });
     }, Math.random() * SPREAD_MS);
     this.#timers.add(timer);
   }
 
-  #send({ request, from, id, version, crc }: Words): void {
-    const held = this.#held(id);
+  /** One at a time: each takes a thread, and the memory of the document twice. */
+  #send(words: Words): void {
+    if (this.#sends >= MOST_SENDS) return;
+    this.#sends += 1;
+    this.#sending = this.#sending
+      .then(() => this.#sendNow(words))
+      // who asks waits for so long, and asks somebody else
+      .catch(() => {})
+      .finally(() => {
+        this.#sends -= 1;
+      });
+  }
+
+  async #sendNow({ request, from, id, version, crc }: Words): Promise<void> {
+    const held = this.#closed ? undefined : this.#held(id);
     if (held?.value === undefined || !matches(held, { version, crc })) return;
-    const { encoding, bytes } = compress(documentOf(held).text.bytes());
+    const { encoding, bytes } = await compressApart(documentOf(held).text.bytes());
+    if (this.#closed) return;
     const header = frameHeader2({
       kind: 'full',
       encoding,
@@ -224,12 +265,28 @@ export class Peers {
       by: this.#me,
     });
     const channel = `${this.#commands.keys.peer(from)}:${request}`;
-    this.#copies.publish(channel, Buffer.concat([Buffer.from(header), bytes]), this.#deadline()).catch(() => {});
+    await this.#commands.publish(channel, Buffer.concat([Buffer.from(header), bytes]), this.#deadline());
   }
 
-  async #say(channel: string, words: Omit<Words, 'from'>): Promise<void> {
-    if (this.#closed) return;
-    await this.#copies.publish(channel, written({ ...words, from: this.#me }), this.#deadline());
+  /** How many have got it. */
+  async #say(channel: string, words: Omit<Words, 'from'>): Promise<number> {
+    if (this.#closed) return 0;
+    return this.#commands.publish(channel, written({ ...words, from: this.#me }), this.#deadline());
+  }
+
+  /** A promise that is settled by `done`, by itself after some time, or when this is closed. */
+  #until(ms: number): { readonly promise: Promise<void>; done(): void } {
+    let settle = (): void => {};
+    const promise = new Promise<void>((resolve) => {
+      const timer = setTimeout(() => settle(), ms);
+      settle = () => {
+        clearTimeout(timer);
+        this.#waits.delete(settle);
+        resolve();
+      };
+      this.#waits.add(settle);
+    });
+    return { promise, done: () => settle() };
   }
 
   #deadline() {
@@ -242,16 +299,3 @@ const matches = (
   held: { readonly version: number; readonly crc: string },
   wanted: { readonly version: number; readonly crc: string },
 ): boolean => held.version === wanted.version && held.crc === wanted.crc;
-
-/** A promise that is settled by `done`, or by itself after some time. */
-function until(ms: number): { readonly promise: Promise<void>; done(): void } {
-  let settle = (): void => {};
-  const promise = new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    settle = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-  });
-  return { promise, done: () => settle() };
-}

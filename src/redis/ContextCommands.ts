@@ -63,11 +63,15 @@ export interface ShardAccounts {
 
 /** What a round of the sweep has done. */
 export interface Expired {
-  /** Whether some are still due. */
+  /** Whether others are due. */
   readonly more: boolean;
-  /** The earliest expiry that is left, ms. */
+  /** The earliest expiry that was not passed over, ms. */
   readonly nextAt: number | null;
-  readonly expired: readonly { readonly id: string; readonly version: number }[];
+  /** Where to go on: what lies before it is damaged. */
+  readonly rank: number;
+  /** `lateMs`: how long ago it had expired, by Redis's clock. */
+  readonly expired: readonly { readonly id: string; readonly version: number; readonly lateMs: number }[];
+  /** Told once a minute. */
   readonly damaged: readonly string[];
 }
 
@@ -85,6 +89,8 @@ export interface Settings {
 
 /** Pause before a question is asked a third time, ms. */
 const ASK_AGAIN_MS = 20;
+/** Expired contexts looked at in one script call, which ends before that where 2 ms are over. */
+const EXPIRE_BATCH = 100;
 /** The log holds a whole document at least every so many versions, so that what it keeps can be replayed. */
 const KEYFRAME_EVERY = 64;
 /** Redis itself removes an expired context this long after its time, if nobody has: a net behind the sweep, ms. */
@@ -472,19 +478,37 @@ export class ContextCommands {
     return Object.keys(fields).length === 0 ? null : fields;
   }
 
-  /** Takes up to `limit` expired contexts out of a shard; `damaged` are those whose expiry cannot be believed. */
-  async expire(shard: ShardKeys, limit: number, deadline: Deadline): Promise<Expired> {
+  /**
+   * Takes expired contexts out of a shard, {@link EXPIRE_BATCH} at most and no more than 2 ms allow; `damaged` are those whose expiry cannot
+   * be believed. `rank` is 0, or where the call before ended.
+   */
+  async expire(shard: ShardKeys, rank: number, deadline: Deadline): Promise<Expired> {
     const { tombstoneMs, instanceId } = this.settings;
-    const args: Argument[] = [shard.tag, limit, `${tombstoneMs} ${PUBLISH} ${instanceId} ${this.#mode}`];
+    const args: Argument[] = [shard.tag, `${EXPIRE_BATCH} ${rank}`, `${tombstoneMs} ${PUBLISH} ${instanceId} ${this.#mode}`];
     const reply = arrivedWhole(
-      await this.connection.runScript<ScriptReply>(deadline, 'expire', [shard.exp, shard.use, shard.size, shard.mem], args),
+      await this.connection.runScript<ScriptReply>(
+        deadline,
+        'expire',
+        [shard.exp, shard.use, shard.size, shard.mem, shard.skip],
+        args,
+      ),
     );
-    const from = 4 + Number(reply[3]);
-    const damaged = reply.slice(4, from).map(String);
-    const expired: { id: string; version: number }[] = [];
-    for (let index = from; index + 1 < reply.length; index += 2)
-      expired.push({ id: String(reply[index]), version: Number(reply[index + 1]) });
-    return { more: Number(reply[1]) === 1, nextAt: optional(reply[2]), expired, damaged };
+    const from = 5 + Number(reply[4]);
+    const damaged = reply.slice(5, from).map(String);
+    const expired: { id: string; version: number; lateMs: number }[] = [];
+    for (let index = from; index + 2 < reply.length; index += 3)
+      expired.push({ id: String(reply[index]), version: Number(reply[index + 1]), lateMs: Number(reply[index + 2]) });
+    return { more: Number(reply[1]) === 1, nextAt: optional(reply[2]), rank: Number(reply[3]), expired, damaged };
+  }
+
+  /** Sends a message to instances of the namespace; how many connections have got it, this store's own included. */
+  publish(channel: string, message: Buffer | string, deadline: Deadline): Promise<number> {
+    return this.asked(deadline, 'ask other instances', (client) => client.publish(channel, message));
+  }
+
+  /** A context was repaired: a sweep that passes it over need not wait any more. */
+  async notSkipped(id: string, deadline: Deadline): Promise<void> {
+    await this.connection.attempt(deadline, 'tell the sweep', (client) => client.zrem(this.keys.shardOf(id).skip, id));
   }
 
   /** The accounts of a shard, and what its own indexes take. */
@@ -492,7 +516,7 @@ export class ContextCommands {
     return this.asked(deadline, 'read the accounts', async (client) => {
       const [mem, ...indexes] = await Promise.all([
         client.hmget(shard.mem, 'contexts', 'bytes', 'checkpoints', 'quarantined', 'quarantine'),
-        ...[shard.exp, shard.use, shard.size, shard.mem].map((key) => client.memory('USAGE', key)),
+        ...[shard.exp, shard.use, shard.size, shard.mem, shard.skip].map((key) => client.memory('USAGE', key)),
       ]);
       const indexBytes = indexes.reduce<number>((sum, used) => sum + Number(used ?? 0), 0);
       const [contexts = 0, bytes = 0, checkpointBytes = 0, quarantined = 0, quarantineBytes = 0] = mem.map(Number);

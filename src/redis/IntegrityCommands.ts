@@ -285,12 +285,6 @@ export class IntegrityCommands {
     const args = [`${words} ${sealed ? 1 : 0}`, entryIds.join(' '), id];
     await this.#run(deadline, id, 'drop', [context, log, size, mem, ...keys.checkpointsOf(id)], args, args);
   }
-
-  /** Sends a message to instances of the namespace. */
-  async publish(channel: string, message: Buffer | string, deadline: Deadline): Promise<void> {
-    await this.#ask(deadline, 'ask other instances', (client) => client.publish(channel, message));
-  }
-
   async #fields(key: string, deadline: Deadline): Promise<RawFields | null> {
     const fields = await this.#ask(deadline, 'read', (client) => client.hgetallBuffer(key));
     return Object.keys(fields).length === 0 ? null : fields;

@@ -8,6 +8,8 @@ export interface ShardKeys {
   readonly use: string;
   readonly size: string;
   readonly mem: string;
+  /** Damaged contexts that a sweep passes over, by the time when it looks at them again. */
+  readonly skip: string;
 }
 
 export interface ContextKeys extends ShardKeys {
@@ -77,7 +79,7 @@ export const contextKey = (shard: ShardKeys, id: string): string => `${shard.tag
 
 function shardKeys(namespace: string, shard: number): ShardKeys {
   const tag = `{lc:${namespace}:${shard}}`;
-  return { shard, tag, exp: `${tag}:exp`, use: `${tag}:use`, size: `${tag}:size`, mem: `${tag}:mem` };
+  return { shard, tag, exp: `${tag}:exp`, use: `${tag}:use`, size: `${tag}:size`, mem: `${tag}:mem`, skip: `${tag}:skip` };
 }
 
 /** Hash with what was fixed when the namespace was created. */

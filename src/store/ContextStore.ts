@@ -9,7 +9,7 @@ import type { JsonValue } from '../core/json.js';
 import { checkId } from '../core/names.js';
 import { parseDuration } from '../core/units.js';
 import { Integrity } from '../integrity/Integrity.js';
-import { ContextCommands } from '../redis/ContextCommands.js';
+import { ContextCommands, type Expired } from '../redis/ContextCommands.js';
 import { Keys } from '../redis/keys.js';
 import { type Deadline, RedisConnection } from '../redis/RedisConnection.js';
 import { Subscriptions } from '../redis/Subscriptions.js';
@@ -40,6 +40,7 @@ import { type ResolvedOptions, resolveOptions, type StoreOptions } from './optio
 import { ABSENT, type PredictiveTtl, predictiveTtl } from './PredictiveTtl.js';
 import { listQuarantined, restoreContext } from './quarantine.js';
 import { StoreEmitter } from './StoreEmitter.js';
+import { sweepMetrics } from './sweepMetrics.js';
 import { traced } from './tracing.js';
 import type {
   CallOptions,
@@ -129,8 +130,11 @@ export class ContextStore {
       told.set(key, true);
       emitter.emit('context:expired', { id, version, at });
     };
-    const swept = ({ id, version }: { readonly id: string; readonly version: number }): void =>
+    const late = sweepMetrics(namespace);
+    const swept = ({ id, version, lateMs }: Expired['expired'][number]): void => {
+      late(lateMs);
       expired({ id, version, at: Math.ceil(connection.clock.latest(performance.now())) });
+    };
     this.#reader = new ContextReader(this.#commands, this.#integrity.copies, corrupt, (id, where, deadline) =>
       this.#integrity.heal(id, where, deadline),
     );
@@ -155,6 +159,15 @@ export class ContextStore {
       },
     );
     this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter, logger, this.#integrity);
+    this.maintenance = new Maintenance({
+      commands: this.#commands,
+      redis: options.redis,
+      timeoutMs: options.timeoutMs,
+      queues: options.queues,
+      repair: (id, where, deadline) => this.#integrity.repair(id, where, deadline),
+      lost: (id, error) => this.#integrity.lost(id, error),
+      expired: swept,
+    });
     this.#heartbeat = new Heartbeat(
       { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
       {
@@ -162,17 +175,11 @@ export class ContextStore {
         timeoutMs: options.timeoutMs,
         sweeps: () => options.workers === 'off' || (options.workers === 'inline' && !this.#workers.up),
       },
-      swept,
-      (id, deadline) => this.#integrity.repair(id, 'sweep', deadline),
+      {
+        sweep: (given) => this.maintenance.sweep(given),
+        damaged: (id, deadline) => this.#integrity.repair(id, 'sweep', deadline),
+      },
     );
-    this.maintenance = new Maintenance({
-      commands: this.#commands,
-      redis: options.redis,
-      timeoutMs: options.timeoutMs,
-      queues: options.queues,
-      repair: (id, { signal }) => this.repair(id, signal === undefined ? {} : { signal }),
-      expired: swept,
-    });
     this.#ttl = options.predict === null ? null : predictiveTtl(options.predict, this.#commands, this.#replicas, options, logger);
   }
 

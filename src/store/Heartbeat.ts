@@ -9,11 +9,6 @@ import { namespaceMode } from '../redis/serverChecks.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
 import type { Logger } from './types.js';
 
-/** Expired contexts in one script call: below 5 ms of Redis. */
-const EXPIRE_BATCH = 100;
-/** Calls a shard and round; what is left is done in the next. */
-const EXPIRE_CALLS = 20;
-
 interface Parts {
   readonly commands: ContextCommands;
   readonly subscriptions: Subscriptions;
@@ -28,24 +23,28 @@ interface HeartbeatOptions {
   readonly sweeps: () => boolean;
 }
 
+interface Sweeping {
+  /** One bounded round; what is left is done in the next. */
+  sweep(options: { readonly signal: AbortSignal }): Promise<{ readonly damaged: readonly string[] }>;
+  /** Has one repaired that was in the way. */
+  damaged(id: string, deadline: Deadline): Promise<unknown>;
+}
+
 export class Heartbeat {
   readonly #parts: Parts;
   readonly #options: HeartbeatOptions;
-  readonly #expired: (expired: { id: string; version: number }) => void;
-  readonly #damaged: (id: string, deadline: Deadline) => Promise<unknown>;
+  readonly #sweeping: Sweeping;
   readonly #timers = new Set<NodeJS.Timeout>();
-  #stopped = false;
+  readonly #stopping = new AbortController();
 
-  constructor(
-    parts: Parts,
-    options: HeartbeatOptions,
-    expired: (event: { id: string; version: number }) => void,
-    damaged: (id: string, deadline: Deadline) => Promise<unknown>,
-  ) {
+  constructor(parts: Parts, options: HeartbeatOptions, sweeping: Sweeping) {
     this.#parts = parts;
     this.#options = options;
-    this.#expired = expired;
-    this.#damaged = damaged;
+    this.#sweeping = sweeping;
+  }
+
+  get #stopped(): boolean {
+    return this.#stopping.signal.aborted;
   }
 
   /** Each by itself: none waits for another, or is left out because another fails. */
@@ -70,7 +69,7 @@ export class Heartbeat {
   }
 
   stop(): void {
-    this.#stopped = true;
+    this.#stopping.abort();
     for (const timer of this.#timers) clearTimeout(timer);
   }
 
@@ -93,16 +92,9 @@ export class Heartbeat {
   }
 
   async #expire(): Promise<void> {
-    const { commands } = this.#parts;
     if (!this.#options.sweeps()) return;
-    for (const shard of commands.keys.shards) {
-      for (let call = 0; call < EXPIRE_CALLS && !this.#stopped; call += 1) {
-        const { more, expired, damaged } = await commands.expire(shard, EXPIRE_BATCH, this.#deadline());
-        for (const one of expired) this.#expired(one);
-        for (const id of damaged) await this.#damaged(id, this.#deadline());
-        if (!more) break;
-      }
-    }
+    const { damaged } = await this.#sweeping.sweep({ signal: this.#stopping.signal });
+    for (const id of damaged) await this.#sweeping.damaged(id, this.#deadline());
   }
 
   #deadline() {

@@ -17,11 +17,19 @@ export interface WorkOptions {
   readonly signal?: AbortSignal;
 }
 
+/** By what damage was found: it is in the event and the metric. */
+export type FoundBy = 'sweep' | 'scrub' | 'reconcile';
+
+export interface RepairOptions extends WorkOptions {
+  /** @defaultValue 'scrub' */
+  readonly where?: FoundBy;
+}
+
 export interface SweepRound {
   readonly removed: number;
-  /** Contexts whose seal is wrong: they were left where they are. */
+  /** Contexts whose seal is wrong: they were left as they are. Each is told once a minute, in whatever process. */
   readonly damaged: readonly string[];
-  /** Earliest expiry that is left, ms by Redis's clock; null where nothing expires. */
+  /** Earliest expiry that is left but for those, ms by Redis's clock; null where nothing expires. */
   readonly nextAt: number | null;
   /** Until then, ms, judged by Redis's clock; 0 where it has passed. */
   readonly waitMs: number | null;
@@ -74,13 +82,13 @@ interface Parts {
   readonly timeoutMs: number;
   readonly queues: QueueSettings;
   /** Heals one context, or rejects. */
-  readonly repair: ((id: string, options: WorkOptions) => Promise<unknown>) | null;
-  readonly expired: (expired: { readonly id: string; readonly version: number }) => void;
+  readonly repair: (id: string, where: FoundBy, deadline: Deadline) => Promise<unknown>;
+  /** A context that vanished could not be rebuilt. */
+  readonly lost: (id: string, error?: unknown) => void;
+  readonly expired: (expired: { readonly id: string; readonly version: number; readonly lateMs: number }) => void;
 }
 
-/** Expired contexts in one script call: some 1 ms of Redis, and below 5 ms on a slow day. */
-const EXPIRE_BATCH = 50;
-/** Calls a shard and round. */
+/** Calls of the sweep a shard and round. */
 const EXPIRE_CALLS = 40;
 /** Contexts given to one call of the scrub, and bytes hashed by it: some 0.3 ms of Redis, so that a commit beside it hardly waits. */
 const SCRUB_BATCH = 50;
@@ -148,16 +156,13 @@ export class Maintenance {
 
   async #sweepShard(shard: ShardKeys, options: WorkOptions) {
     const found = { removed: 0, damaged: [] as string[], nextAt: null as number | null, more: true };
+    let rank = 0;
     for (let call = 0; call < EXPIRE_CALLS && found.more && options.signal?.aborted !== true; call += 1) {
-      const reply: { readonly damaged?: readonly string[] } & Awaited<ReturnType<ContextCommands['expire']>> =
-        await this.#parts.commands.expire(shard, EXPIRE_BATCH, this.#deadline());
+      const reply = await this.#parts.commands.expire(shard, rank, this.#deadline());
       for (const one of reply.expired) this.#parts.expired(one);
       found.removed += reply.expired.length;
-      const damaged = reply.damaged ?? [];
-      found.damaged.push(...damaged);
-      found.nextAt = reply.nextAt;
-      // damaged ones stay where they are: asking again would give the same
-      found.more = reply.more && !(reply.expired.length === 0 && damaged.length > 0);
+      found.damaged.push(...reply.damaged);
+      ({ nextAt: found.nextAt, more: found.more, rank } = reply);
     }
     return found;
   }
@@ -216,9 +221,10 @@ export class Maintenance {
   }
 
   /** Has a damaged context repaired; whether nothing is wrong with it afterwards. */
-  async repair(id: string, options: WorkOptions = {}): Promise<boolean> {
+  async repair(id: string, options: RepairOptions = {}): Promise<boolean> {
+    const { signal, where = 'scrub' } = options;
     try {
-      await this.#parts.repair?.(id, options);
+      await this.#parts.repair(id, where, this.#parts.commands.connection.deadline(this.#parts.timeoutMs, signal));
     } catch (error) {
       // that it could not be repaired shows below
       if (!isContextError(error) || error.code !== 'CORRUPT') throw error;
@@ -226,11 +232,21 @@ export class Maintenance {
     return this.sound(id, options);
   }
 
-  /** Has a context that vanished rebuilt from its log and checkpoints, or from another instance; whether it is there again. */
-  async recover(id: string, options: WorkOptions = {}): Promise<boolean> {
-    await this.repair(id, options);
-    const facts = await this.#parts.commands.versionOf(id, this.#deadline());
-    return facts !== null && facts.lost !== true;
+  /**
+   * Has a context that vanished rebuilt from its log and checkpoints, or from another instance; whether it is there again. It is told as lost
+   * where it is not, and where that could not be found out: no other pass comes upon it again. So nothing but its time ends this.
+   */
+  async recover(id: string): Promise<boolean> {
+    try {
+      await this.repair(id, { where: 'reconcile' });
+      const facts = await this.#parts.commands.versionOf(id, this.#deadline());
+      const there = facts !== null && facts.lost !== true;
+      if (!there) this.#parts.lost(id);
+      return there;
+    } catch (error) {
+      this.#parts.lost(id, error);
+      throw error;
+    }
   }
 
   /**

@@ -13,6 +13,7 @@ export function integrityHooks(emitter: StoreEmitter, logger: Logger, keys: Keys
   const repairs = meter.createCounter('lukhas_context_repairs', {
     description: 'Contexts that were repaired, or moved to quarantine',
   });
+  const losses = meter.createCounter('lukhas_context_lost', { description: 'Contexts that vanished and could not be rebuilt' });
   const placed = <T extends { readonly id: string }>(event: T) => ({
     ...event,
     namespace,
@@ -37,6 +38,16 @@ export function integrityHooks(emitter: StoreEmitter, logger: Logger, keys: Keys
       repairs.add(1, { namespace, source: 'none' });
       logger.error({ ...event, findings }, 'a damaged context has no good copy, and was moved to quarantine');
       emitter.emit('context:quarantined', event);
+    },
+    lost: (id, error) => {
+      const event = placed({ id });
+      losses.add(1, { namespace });
+      const why = error === undefined ? {} : { error: error instanceof Error ? error.message : String(error) };
+      logger.error(
+        { ...event, ...why },
+        'a context vanished without having expired, and nobody has a good copy; its log is kept for a while, to restore it from',
+      );
+      emitter.emit('context:lost', event);
     },
   };
 }

@@ -240,6 +240,8 @@ export interface StoreStats {
     readonly repaired: { readonly reread: number; readonly log: number; readonly peer: number; readonly redisReplica: number };
     readonly removed: number;
     readonly quarantined: number;
+    /** Contexts that had vanished and could not be rebuilt. */
+    readonly lost: number;
     readonly checkpoints: { readonly kept: number; readonly stale: number; readonly failed: number; readonly dropped: number };
   };
   /** What predictions did (option `ttl.predict`); null where they are off. */
@@ -311,6 +313,8 @@ export interface StoreEvents {
     readonly why: string;
     readonly instance: string;
   };
+  /** It was gone without having been deleted or having expired, and nobody has a good copy; its log is kept for a while. */
+  'context:lost': { readonly id: string; readonly namespace: string; readonly shard: number; readonly instance: string };
   'context:resync': {
     readonly id: string;
     readonly reason: 'gap' | 'reconnect' | 'heartbeat' | 'checksum' | 'overflow';

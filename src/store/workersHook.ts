@@ -10,7 +10,8 @@ export interface RunningWorkers {
   close(): Promise<void>;
 }
 
-type Start = (maintenance: Maintenance, logger: Logger) => Promise<RunningWorkers>;
+/** @param signal - the store is closed: a start that is under way ends, whatever Redis does */
+type Start = (maintenance: Maintenance, logger: Logger, signal: AbortSignal) => Promise<RunningWorkers>;
 
 let start: Start | null = null;
 
@@ -21,6 +22,7 @@ export function onInlineWorkers(given: Start): void {
 /** The workers of one store: started behind its back, so that `connect` does not wait for them, and ended with it. */
 export class InlineWorkers {
   #running: Promise<RunningWorkers | null> = Promise.resolve(null);
+  readonly #closing = new AbortController();
   #up = false;
 
   get up(): boolean {
@@ -29,9 +31,9 @@ export class InlineWorkers {
 
   begin(maintenance: Maintenance, logger: Logger): void {
     if (start === null) return;
-    this.#running = start(maintenance, logger).then(
+    this.#running = start(maintenance, logger, this.#closing.signal).then(
       (workers) => {
-        this.#up = true;
+        this.#up = !this.#closing.signal.aborted;
         return workers;
       },
       (error: unknown) => {
@@ -47,6 +49,7 @@ export class InlineWorkers {
 
   async close(): Promise<void> {
     this.#up = false;
+    this.#closing.abort();
     await (await this.#running)?.close();
   }
 }

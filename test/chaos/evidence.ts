@@ -191,7 +191,7 @@ export async function storedProblems(
   const ids = under('c');
   const known = new Set([
     `{lc:${namespace}}:ns`,
-    ...['exp', 'use', 'size', 'mem'].map((name) => `${tag}:${name}`),
+    ...['exp', 'use', 'size', 'mem', 'skip'].map((name) => `${tag}:${name}`),
     ...ids.map((id) => `${tag}:c:${id}`),
     ...['l', 'k', 'j'].flatMap((kind) => under(kind).map((id) => `${tag}:${kind}:${id}`)),
   ]);

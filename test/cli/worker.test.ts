@@ -68,6 +68,33 @@ describe('lukhas-context worker, scrub and reconcile', function () {
     expect(await server.cli('keys', `{lc:${namespace}}:bull:sweep*`)).to.equal('');
   });
 
+  it('only the sweep takes out what has expired: no command does it by the way, nor a worker that has other queues', async () => {
+    await store.set('a', 1, { ttl: 1 });
+    await store.set('b', 1);
+    const there = async (): Promise<boolean> => (await server.cli('exists', store.keysOf('a').context)) === '1';
+    const worker = new CliProcess(['worker', '--queues', 'scrub', '--scrub-every', '1s', '--json'], {
+      url: server.url,
+      namespace,
+    });
+    const watching = new CliProcess(['watch', 'b', '--from-version', '0', '--count', '2'], { url: server.url, namespace });
+    const [code] = (await Promise.all([cli('list'), cli('stats'), cli('scrub'), cli('get', 'b'), watching.lines(1)])).map(
+      (done) => (done as CliResult).code,
+    );
+    expect(code).to.equal(0);
+    // three scrubs are two seconds, and as many heartbeats of each process
+    await worker.lines(4);
+    expect(await there(), 'the context that has expired').to.equal(true);
+    await store.set('b', 2);
+    expect((await watching.result()).code).to.equal(0);
+    worker.child.kill('SIGTERM');
+    await worker.result();
+    expect(await there(), 'after they have ended').to.equal(true);
+    const sweeping = new CliProcess(['worker', '--queues', 'sweep', '--json'], { url: server.url, namespace });
+    await waitFor(async () => !(await there()), { what: 'the sweep of a worker', limitMs: 15_000 });
+    sweeping.child.kill('SIGTERM');
+    await sweeping.result();
+  });
+
   it('worker: refuses what makes no sense, and says where Redis is not', async () => {
     for (const [args, text] of [
       [['--queues', 'sweep,swoop'], 'swoop'],

@@ -179,9 +179,19 @@ export class LuaNamespace {
     ]);
   }
 
-  expire(limit = 100, sealed: 0 | 1 = 0): Promise<Reply> {
-    const { exp, use, size, mem, tag } = this.shard;
-    return this.run('expire', [exp, use, size, mem], [tag, limit, `${TOMBSTONE_MS} PUBLISH sweeper 2 ${sealed}`]);
+  /** `expire` from the beginning of the index, told without the rank where it ended and how late each was. */
+  async expire(limit = 100, sealed: 0 | 1 = 0): Promise<Reply> {
+    const [status, more, next, rank, damaged, ...rest] = await this.expireFrom(0, limit, sealed);
+    if (status !== 'EXPIRED') return [status, more, next, rank, damaged, ...rest].filter((word) => word !== undefined) as Reply;
+    const told = rest.splice(0, Number(damaged));
+    return [status, more, next, damaged, ...told, ...rest.filter((_, index) => index % 3 !== 2)] as Reply;
+  }
+
+  /** The whole answer. */
+  expireFrom(rank: number, limit = 100, sealed: 0 | 1 = 0, prelude = ''): Promise<Reply> {
+    const { exp, use, size, mem, skip, tag } = this.shard;
+    const settings = `${TOMBSTONE_MS} PUBLISH sweeper 2 ${sealed}`;
+    return this.run('expire', [exp, use, size, mem, skip], [tag, `${limit} ${rank}`, settings], prelude);
   }
 
   versions(...ids: string[]): Promise<Reply> {

@@ -9,6 +9,7 @@ import { type WorkDone, Workers, type WorkersOptions } from '../../queues/Worker
 import { QUEUE_NAMES, type QueueName } from '../../queues/work.js';
 import type { ContextStore, StoreOptions } from '../../src/index.js';
 import { queuePrefix } from '../../src/redis/keys.js';
+import { InlineWorkers } from '../../src/store/workersHook.js';
 import { exactAccounts } from '../helpers/accounts.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 import { RecordingLogger, record, redisTime, untilRedisTime, useStores } from '../helpers/stores.js';
@@ -371,6 +372,38 @@ describe('background queues', function () {
       await store.close();
     });
 
+    for (const [name, paused] of [
+      ['before their connection stands', true],
+      ['while the schedules are being made', false],
+    ] as const)
+      it(`end at once where they are closed ${name}, and Redis does not answer`, async () => {
+        const store = await external({ redis: server.url, attemptTimeout: '500ms' });
+        const logger = new RecordingLogger();
+        if (paused) await server.pause();
+        const inline = new InlineWorkers();
+        inline.begin(store.maintenance, logger);
+        if (!paused) {
+          const client = server.client();
+          await waitFor(async () => /name=\S*:queues /.test(String(await client.client('LIST'))), { what: 'their connection' });
+          await server.pause();
+        }
+        let closed = '';
+        void inline
+          .close()
+          .then(() => {
+            closed = 'workers';
+            return store.close();
+          })
+          .then(() => {
+            closed = 'store';
+          });
+        // one attempt and a little; a start that is waited for takes ten seconds more
+        await waitFor(() => closed === 'store', { what: `the end (so far: ${closed})`, limitMs: 2_500 });
+        server.resume();
+        expect(logger.at('error')).to.deep.equal([]);
+        expect(inline.up).to.equal(false);
+      });
+
     it('let the process end by itself although Redis is dead', async () => {
       const script = fileURLToPath(new URL('../helpers/closingWorkers.ts', import.meta.url));
       const { stdout } = await promisify(execFile)(
@@ -412,11 +445,34 @@ describe('background queues', function () {
 
     it('with the rights that the README names run all three', async () => {
       const store = await external({ redis: server.urlFor('app', 'secret') });
+      const redis = server.client();
+      const corrupt = record(store, 'context:corrupt');
+      const repaired = record(store, 'context:repaired');
+      await store.set('healed', { n: 1, text: 'x'.repeat(300) });
+      await store.set('mended', { n: 2 });
+      await store.set('checked', { n: 3 });
+      await store.set('gone', 1, { ttl: 50 });
+      const flip = (id: string): Promise<number> => redis.hset(store.keysOf(id).context, 'data', '"damaged"');
+      await flip('healed');
       const { done } = await work(store);
       await waitFor(() => QUEUE_NAMES.every((name) => done.some(({ queue, result }) => queue === name && result !== undefined)), {
         what: 'each queue to have worked',
         limitMs: 10_000,
       });
+      await waitFor(() => repaired.some(({ id }) => id === 'healed'), { what: 'the scrub to have it healed', limitMs: 10_000 });
+      expect(corrupt[0]).to.include({ id: 'healed', where: 'scrub' });
+      await waitFor(async () => (await redis.exists(store.keysOf('gone').context)) === 0, { what: 'the sweep' });
+      // and what the workers do not do
+      await flip('mended');
+      expect((await store.get('mended', { fresh: true }))?.value).to.deep.equal({ n: 2 });
+      await flip('checked');
+      expect((await store.verify('checked'))?.ok).to.equal(false);
+      expect((await store.repair('checked')).outcome).to.be.oneOf(['repaired', 'sound']);
+      for (const id of ['healed', 'mended', 'checked']) {
+        expect((await store.verify(id))?.ok, id).to.equal(true);
+        expect(await store.maintenance.sound(id), id).to.equal(true);
+      }
+      expect(done.filter(({ error }) => error !== undefined)).to.deep.equal([]);
     });
 
     it('without them say so, and the heartbeat sweeps', async () => {

@@ -78,6 +78,58 @@ describe('lua/expire.lua', () => {
     expect(await lua.refused(() => lua.expire(2))).to.deep.equal(['EXPIRED', 0, 0, 0]);
   });
 
+  it('says how late each is, by the index where nothing else is left of it', async () => {
+    await expiring('a', 'b');
+    const [a, b] = [await lua.makeExpired('a', 700), await lua.makeExpired('b', 300)];
+    await lua.redis.del(lua.of('b').context);
+    const at = await lua.now();
+    const reply = await lua.when(at, () => lua.expireFrom(0));
+    expect(reply).to.deep.equal(['EXPIRED', 0, 0, 0, 0, 'a', 1, at - a, 'b', 1, at - b]);
+  });
+
+  it('stops after 2 ms by the clock of Redis, with one at least, and says that there is more', async () => {
+    const ids = Array.from({ length: 12 }, (_, n) => `c${n}`);
+    await expiring(...ids);
+    for (const [index, id] of ids.entries()) await lua.makeExpired(id, 500 - index);
+    // each look at the clock finds it so much later
+    const slow = (us: number): string => `local running, calls = redis, -1
+local started = running.call('TIME')
+local redis = setmetatable({
+  call = function(...)
+    if (...) ~= 'TIME' then return running.call(...) end
+    calls = calls + 1
+    local us = started[1] * 1000000 + started[2] + calls * ${us}
+    return { string.format('%d', math.floor(us / 1000000)), string.format('%d', us % 1000000) }
+  end,
+}, { __index = running })`;
+    const count = (reply: readonly unknown[]): unknown[] => [reply[1], (reply.length - 5) / 3];
+    expect(count(await lua.expireFrom(0, 100, 0, slow(1_000)))).to.deep.equal([1, 2]);
+    expect(count(await lua.expireFrom(0, 100, 0, slow(60_000)))).to.deep.equal([1, 1]);
+    expect(count(await lua.expireFrom(0, 100, 0, slow(1)))).to.deep.equal([0, 9]);
+  });
+
+  it('has Redis let go of what is large behind the script', async () => {
+    const { context } = lua.of('a');
+    const copies = lua.keys.checkpointsOf('a');
+    await expiring('a');
+    for (const key of copies) await lua.redis.hset(key, 'z', 'x'.repeat(100_000));
+    await lua.makeExpired('a');
+    // Redis itself frees a hash of 64 fields or fewer at once, also by UNLINK
+    const watching = `local running = redis
+local redis = setmetatable({
+  call = function(...)
+    local words = { ... }
+    if words[1] == 'DEL' then error('DEL ' .. words[2]) end
+    for i = 2, words[1] == 'UNLINK' and #words or 0 do
+      if running.call('MEMORY', 'USAGE', words[i]) > 65536 and running.call('HLEN', words[i]) <= 64 then error('at once: ' .. words[i]) end
+    end
+    return running.call(...)
+  end,
+}, { __index = running })`;
+    expect((await lua.expireFrom(0, 100, 0, watching)).slice(4)).to.deep.include('a');
+    expect(await lua.redis.exists(context, ...copies)).to.equal(0);
+  });
+
   it('does nothing where nothing has expired, and says what will be next', async () => {
     expect(await lua.refused(() => lua.expire())).to.deep.equal(['EXPIRED', 0, 0, 0]);
     await lua.commit('never', '1');
@@ -152,26 +204,30 @@ describe('lua/expire.lua', () => {
 
   describe('a damaged context', () => {
     const AGAIN_MS = 60_000;
-    /** Sweeps, and checks that `a` is as it was, told of, and looked at again in a minute. */
+    /** Sweeps, and checks that `a` is as it was with its place in the index, told of, and looked at again in a minute. */
     async function stays(sealed: 0 | 1 = 1, others: readonly (string | number)[] = []): Promise<void> {
       const { context, log, use, size } = lua.of('a');
       const look = async (): Promise<unknown[]> => {
         const found = await lua.snapshot();
-        const indexes = [await lua.redis.zscore(use, 'a'), await lua.redis.zscore(size, 'a')];
+        const indexes = await Promise.all([use, size, lua.shard.exp].map((key) => lua.redis.zscore(key, 'a')));
         return [found[context], found[log], ...indexes];
       };
       await lua.published();
+      await lua.redis.del(lua.shard.skip);
       const before = await look();
       const from = await lua.now();
       const [status, more, next, ...rest] = await lua.expire(100, sealed);
       expect([status, more, ...rest]).to.deep.equal(['EXPIRED', 0, 1, 'a', ...others]);
       expect(await look()).to.deep.equal(before);
-      const again = Number(await lua.redis.zscore(lua.shard.exp, 'a'));
+      const again = Number(await lua.redis.zscore(lua.shard.skip, 'a'));
       expect(again).to.be.within(from + AGAIN_MS, (await lua.now()) + AGAIN_MS);
-      expect(next).to.equal(again);
+      expect(next, 'what is next but for it').to.equal(0);
       expect((await lua.published()).filter(({ channel }) => channel === lua.of('a').channel)).to.deep.equal([]);
       // and not before
-      expect(await lua.refused(() => lua.expire(100, sealed))).to.deep.equal(['EXPIRED', 0, again, 0]);
+      expect(await lua.refused(() => lua.expire(100, sealed))).to.deep.equal(['EXPIRED', 0, 0, 0]);
+      expect(await lua.refused(() => lua.when(again - 1, () => lua.expire(100, sealed)))).to.deep.equal(['EXPIRED', 0, 0, 0]);
+      expect(await lua.when(again, () => lua.expire(100, sealed))).to.deep.equal(['EXPIRED', 0, 0, 1, 'a']);
+      expect(Number(await lua.redis.zscore(lua.shard.skip, 'a'))).to.equal(again + AGAIN_MS);
     }
 
     for (const field of ['v', 'crc', 'sha', 'len', 'at', 'exp', 'seal']) {
@@ -195,7 +251,8 @@ describe('lua/expire.lua', () => {
       const exp = await lua.makeExpired('a');
       await lua.redis.hdel(lua.of('a').context, 'seal');
       await stays(1);
-      await lua.redis.zadd(lua.shard.exp, exp, 'a');
+      expect(await lua.redis.zscore(lua.shard.exp, 'a')).to.equal(String(exp));
+      await lua.redis.zrem(lua.shard.skip, 'a');
       expect((await lua.expire(100, 0)).slice(3)).to.deep.equal([0, 'a', 1]);
     });
 
@@ -232,12 +289,57 @@ describe('lua/expire.lua', () => {
       expect((await lua.accounts()).contexts).to.equal(2);
     });
 
+    it('is passed over however many there are, and told once: a sweep of a few goes on behind them', async () => {
+      const bad = Array.from({ length: 130 }, (_, n) => `bad${n}`);
+      await expiring(...bad, 'good', 'later');
+      for (const [index, id] of bad.entries()) {
+        await lua.makeExpired(id, 1_000 - index);
+        await lua.redis.hset(lua.of(id).context, 'len', '99');
+      }
+      await lua.makeExpired('good', 5);
+      const scores = await lua.scores(lua.shard.exp);
+      const told: unknown[] = [];
+      const ranks: unknown[] = [];
+      const gone: unknown[] = [];
+      for (let rank = 0, more: unknown = 1, calls = 0; more === 1 && calls < 200; calls += 1) {
+        const reply = await lua.expireFrom(rank, 30, 1);
+        const damaged = Number(reply[4]);
+        more = reply[1];
+        rank = Number(reply[3]);
+        ranks.push(rank);
+        told.push(...reply.slice(5, 5 + damaged));
+        gone.push(...reply.slice(5 + damaged).filter((_, at) => at % 3 === 0));
+        if (more === 0) expect(reply[2]).to.equal(scores.later);
+      }
+      expect([told.sort(), gone, ranks.at(-1)]).to.deep.equal([[...bad].sort(), ['good'], 130]);
+      const { good: _, ...left } = scores;
+      expect(await lua.scores(lua.shard.exp), 'the true expiries').to.deep.equal(left);
+      // from the beginning again: nothing is looked at, nothing told, and what comes behind them is reached at once
+      await lua.makeExpired('later');
+      const [, more, , rank, damaged, ...rest] = await lua.expireFrom(0, 30, 1);
+      expect([more, rank, damaged, rest[0]]).to.deep.equal([0, 130, 0, 'later']);
+    });
+
+    it('is remembered for no longer than it is damaged', async () => {
+      await expiring('a', 'b');
+      await lua.makeExpired('a');
+      await lua.redis.hset(lua.of('a').context, 'len', '7');
+      await lua.expire(100, 1);
+      expect(await lua.nativeExpiry(lua.shard.skip)).to.be.within(await lua.now(), (await lua.now()) + 2 * AGAIN_MS);
+      await lua.redis.hset(lua.of('a').context, 'len', '3');
+      const later = (await lua.now()) + AGAIN_MS;
+      expect((await lua.when(later, () => lua.expire(100, 1))).slice(3)).to.deep.equal([0, 'a', 1, 'b', 1]);
+      expect(await lua.redis.exists(lua.shard.skip)).to.equal(0);
+    });
+
     it('is taken out once it was repaired', async () => {
       await expiring('a');
       const exp = await lua.makeExpired('a');
       await lua.redis.hset(lua.of('a').context, 'crc', '7');
       await stays();
       expect((await repair(lua, 'a', '"a"', { exp }))[0]).to.equal('REPAIRED');
+      // as whoever has repaired it does
+      await lua.redis.zrem(lua.shard.skip, 'a');
       expect((await lua.expire(100, 1)).slice(3)).to.deep.equal([0, 'a', 1]);
       expect((await lua.log('a')).map(({ entry, kind }) => `${entry} ${kind}`)).to.deep.equal([
         '1-0 full',

@@ -73,11 +73,12 @@ describe('the scripts in a namespace of protocol 1', () => {
       `lc1 expired 3 - - 0 3 ${crc} ${at} - - tester\n`,
       `lc1 full 4 ${facts('"two"')} 3 - ${at} - op-4 tester\n"two"`,
     ]);
-    const { exp: index, use, size, mem, tag } = lua.shard;
+    const { exp: index, use, size, mem, skip, tag } = lua.shard;
     await lua.touch('a', 60_000, OLD);
     await lua.makeExpired('a');
     await texts();
-    const [, , , , id, version] = await lua.run('expire', [index, use, size, mem], [tag, 9, '1000 PUBLISH sweeper 1 0']);
+    const keys = [index, use, size, mem, skip];
+    const [, , , , , id, version] = await lua.run('expire', keys, [tag, '9 0', '1000 PUBLISH sweeper 1 0']);
     expect([id, version]).to.deep.equal(['a', 4]);
     const swept = (await lua.log('a')).at(-1)?.at;
     expect(await texts()).to.deep.equal([`lc1 expired 4 - - 0 4 ${crc32Hex('"two"')} ${swept} - - sweeper\n`]);

@@ -149,6 +149,25 @@ describe('lua/include/retry.lua', () => {
       await uncertain(begun, 2);
     });
 
+    it('or by an entry that is there, but damaged, and cannot tell whose it is', async () => {
+      await others(1);
+      const begun = await lua.now();
+      await commitAgain({});
+      await others(2);
+      await damageEntries(lua, 'a', ['2-0'], 'op');
+      await uncertain(begun, 3);
+    });
+
+    it('not where what is damaged is older than the first attempt', async () => {
+      await others(3);
+      await damageEntries(lua, 'a', ['2-0'], 'op');
+      // a version of a later millisecond: what is as old as the attempt might be its own
+      await lua.passed((await lua.now()) + 1);
+      const begun = await lua.now();
+      await others(1);
+      expect((await lua.refused(async () => commitAgain({ ...(await late(begun)), till: 1 })))[0]).to.equal('LATE');
+    });
+
     it('of which the nearest is named', async () => {
       const begun = await lua.now();
       await others(7);

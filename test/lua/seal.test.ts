@@ -163,8 +163,8 @@ describe('seals and sums of the Lua scripts', () => {
       await unsealed();
       await lua.commit('a', text(5), { ...OLD, ttl: 60_000 });
       await lua.makeExpired('a');
-      const { exp, use, size, mem, tag } = lua.shard;
-      await lua.run('expire', [exp, use, size, mem], [tag, 9, '1000 PUBLISH sweeper 1 0']);
+      const { exp, use, size, mem, skip, tag } = lua.shard;
+      await lua.run('expire', [exp, use, size, mem, skip], [tag, '9 0', '1000 PUBLISH sweeper 1 0']);
       await unsealed();
       expect(await lua.log('a')).to.have.length(7);
     });

@@ -37,8 +37,8 @@ async function reconcile({ store, output, signal }: Session): Promise<number> {
   const showing = process.stderr.isTTY && !output.json;
   const result = await reconcilePass(store.maintenance, {
     signal,
-    heal: (id) => store.maintenance.repair(id, { signal }),
-    recover: (id) => store.maintenance.recover(id, { signal }),
+    heal: (id) => store.maintenance.repair(id, { signal, where: 'reconcile' }),
+    recover: (id) => store.maintenance.recover(id),
     found: (what, id) => {
       if (what === 'lost') lost.push(id);
       if (!output.json)
