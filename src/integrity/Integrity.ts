@@ -59,6 +59,7 @@ export class Integrity {
         this.#looked(commands, result.id);
         hooks.quarantined(result);
       },
+      lost: (id) => this.lost(id),
       checkpoint: (id, state, sha1) => this.checkpointer.make(id, state, undefined, sha1),
     });
   }

@@ -44,6 +44,8 @@ export interface RepairHooks {
   corrupt(corruption: Corruption): void;
   repaired(result: RepairResult): void;
   quarantined(result: RepairResult & { readonly why: string }): void;
+  /** A context vanished and nobody has a good copy: what stands for it in quarantine is a stub alone. */
+  lost(id: string): void;
   /** A checkpoint of a sound context is wanted, because what there was is gone. */
   checkpoint(id: string, state: ReplicaState, sha1: string): Promise<void>;
 }
@@ -174,6 +176,7 @@ export class Repairer {
         outcome = 'quarantined';
         const made = result(at);
         if (!stub) this.#hooks.quarantined({ ...made, why });
+        if (stored.fields === null) this.#hooks.lost(id);
         return made;
       }
       offset ??= differsAt(stored, good.bytes);

@@ -238,11 +238,12 @@ export class Maintenance {
    */
   async recover(id: string): Promise<boolean> {
     try {
-      await this.repair(id, { where: 'reconcile' });
+      const sound = await this.repair(id, { where: 'reconcile' });
       const facts = await this.#parts.commands.versionOf(id, this.#deadline());
       const there = facts !== null && facts.lost !== true;
+      // where a stub stands for it now, the repair has told so
       if (!there) this.#parts.lost(id);
-      return there;
+      return there && sound;
     } catch (error) {
       this.#parts.lost(id, error);
       throw error;

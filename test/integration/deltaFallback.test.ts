@@ -168,7 +168,7 @@ describe('a splice that does not fit what Redis has', () => {
         draft.n = 5;
       });
       expect(await mismatches(writer)).to.equal(1);
-      expect(proxy.bytesUp).to.be.lessThan(1_200);
+      expect(proxy.bytesUp).to.be.lessThan(1_500);
       await expectEverywhere(value, 5, { redis, id: 'x', stores: [writer], follower });
       expect((await writer.stats()).resyncs).to.equal(0);
     });

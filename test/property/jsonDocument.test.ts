@@ -208,8 +208,8 @@ function expectShared(a: JsonValue, b: JsonValue, c: JsonValue, d: JsonValue): v
       expectShared(x as JsonValue, y as JsonValue, z as JsonValue, w as JsonValue);
     }
   } else if (Array.isArray(a) && Array.isArray(b) && a.length === b.length) {
-    // elements that change places are no part of this
-    const moved = b.some((element, index) => isContainer(element) && element !== a[index] && a.includes(element));
+    // where elements change places, a number or a text as well, their neighbours may be parsed again
+    const moved = b.some((element, index) => element !== a[index] && a.includes(element));
     for (let n = 0; n < a.length && !moved; n += 1) {
       const [x, y, z, w] = [a, b, c, d].map((value) => (value as JsonArray)[n] as JsonValue);
       expectShared(x as JsonValue, y as JsonValue, z as JsonValue, w as JsonValue);
