@@ -19,6 +19,8 @@ const P99_MS = 1_000;
 const PROCESS = new URL('./queueProcess.ts', import.meta.url);
 const SWEEP = readFileSync(new URL('./sweep.lua', import.meta.url), 'utf8');
 const BATCH = 100;
+/** How long after the last expiry Redis's own notifications are waited for. */
+const NATIVE_MS = 30_000;
 
 export const expiry: Benchmark = { name: 'expiry', run: async (setting) => [await lateness(setting), await sweepRate(setting)] };
 
@@ -39,6 +41,7 @@ async function lateness({ url, quick }: Setting): Promise<Table> {
     await redis.config('SET', 'notify-keyspace-events', 'Ex');
     const offset = await clockOffset(redis);
     const due = new Map<string, number>();
+    const natively = new Set<string>();
     const late = { ours: [] as number[], native: [] as number[] };
     const tag = store.keysOf('x').channel.replace(/x$/, '');
     ear.on('pmessage', (_, channel: string, message: string) => {
@@ -46,7 +49,9 @@ async function lateness({ url, quick }: Setting): Promise<Table> {
       if (ours && !/^lc\d expired /.test(message)) return;
       const id = ours ? channel.slice(tag.length) : message.replace(/^native-/, '');
       const exp = due.get(id);
-      if (exp !== undefined) late[ours ? 'ours' : 'native'].push(Date.now() + offset - exp);
+      if (exp === undefined) return;
+      if (!ours) natively.add(id);
+      late[ours ? 'ours' : 'native'].push(Date.now() + offset - exp);
     });
     await ear.psubscribe(`${tag}*`, '__keyevent@0__:expired');
     await Promise.all([worker, writer].map((one) => ask(one, { do: 'open', options: { redis: url, namespace } })));
@@ -65,14 +70,23 @@ async function lateness({ url, quick }: Setting): Promise<Table> {
     });
     await exact(redis, store.keysOf('e0').context, count, due);
     await ask(writer, { do: 'load', bytes: 1024 });
-    await waitFor(() => late.ours.length >= count && late.native.length >= count, {
-      what: `${count} expiries (${late.ours.length} and ${late.native.length} were told)`,
+    await waitFor(() => late.ours.length >= count, {
+      what: `the last of ${count} expiries to be told`,
       limitMs: leadMs + spreadMs + 120_000,
       everyMs: 100,
     });
-    const row = (subject: string, times: readonly number[], targets: boolean) => ({
+    // Redis leaves up to a tenth of expired keys where they are until somebody asks for them: those count as late as they are by then
+    const end = begin + spreadMs + NATIVE_MS;
+    await waitFor(() => late.native.length >= count || Date.now() + offset >= end, {
+      what: 'native notifications',
+      limitMs: leadMs + spreadMs + NATIVE_MS,
+      everyMs: 100,
+    });
+    const toldNatively = late.native.length;
+    for (const [id, exp] of due) if (!natively.has(id)) late.native.push(Date.now() + offset - exp);
+    const row = (subject: string, times: readonly number[], told: number, targets: boolean) => ({
       subject,
-      told: times.length,
+      told,
       p50: percentile(times, 0.5),
       p99: percentile(times, 0.99),
       most: percentile(times, 1),
@@ -88,7 +102,10 @@ async function lateness({ url, quick }: Setting): Promise<Table> {
         column('most', 'Latest', 'milliseconds'),
         column('target', 'Target'),
       ],
-      rows: [row('`expired` frames of the sweep', late.ours, true), row('native keyspace notifications', late.native, false)],
+      rows: [
+        row('`expired` frames of the sweep', late.ours, late.ours.length, true),
+        row('native keyspace notifications', late.native, toldNatively, false),
+      ],
     };
   } finally {
     await Promise.allSettled([worker, writer].map((one) => ask(one, { do: 'close' })));

@@ -5,10 +5,10 @@ import type { Chunk, DocumentText, Rewrite, Source } from './DocumentText.js';
 
 /**
  * Pieces in a plan: parsing one takes Redis about 0.6 us. A chunk of more than its share is sent whole instead, so that many scattered edits
- * cost the chunks they are in, and never all of the document.
+ * cost the chunks they are in, and never all of the document. One of 256 pieces has half its length in the plan.
  */
 const MOST_PIECES = 4_096;
-const CHUNK_PIECES = 32;
+const CHUNK_PIECES = 256;
 /** Of a document that is one field. */
 const FIELD_PIECES = 512;
 

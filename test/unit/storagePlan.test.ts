@@ -119,11 +119,11 @@ describe('storagePlan of very many pieces', () => {
   };
   const piecesOf = (plan: string): number => plan.split(/ (?=#?\w+:\d+:\d+)/).length - 1;
 
-  it('sends a chunk whole that would be made of more than 32, and only that one', () => {
+  it('sends a chunk whole that would be made of more than 256, and only that one', () => {
     const text = DocumentText.of(some(640_000));
-    const few = planned(text, edited(text, 15, 0, 8_000), LITERALS);
+    const few = planned(text, edited(text, 120, 0, 8_000), LITERALS);
     expect(few.chunks).to.deep.equal([]);
-    const many = edited(text, 40, 0, 8_000);
+    const many = edited(text, 130, 0, 8_000);
     const { plan, chunks } = planned(text, many, LITERALS);
     expect(chunks).to.have.lengthOf(1);
     expect(plan).to.contain(' #7:0:8000');
