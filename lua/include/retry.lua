@@ -3,7 +3,8 @@
 --   Answers a reply to give, or nil where the operation was certainly not applied and cannot be any more.
 --   `stored` as stored_fields gives it, whose operation is another: it tells whose its own version was, whatever became of the entry.
 local function earlier_attempt(id, log, op, now, prev, sent, stored)
-  local entries = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 256)
+  -- all that a log keeps at the most
+  local entries = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 512)
   local last = log_last_version(log)
   local after = { version = (stored.op and tonumber(stored.v) == last) and last or last + 1, at = now }
   for i = 1, #entries do

@@ -112,7 +112,7 @@ describe('lua/include/retry.lua', () => {
       this.timeout(30_000);
       const begun = await lua.now();
       await commitAgain({});
-      await others(256, { logKeep: 1000 });
+      await others(512, { logKeep: 1000 });
       expect((await lua.log('a'))[0]?.op).to.equal('op');
       const reply = await lua.refused(async () => commitAgain(await late(begun)));
       expect(reply).to.deep.equal(['UNCERTAIN', 2]);
