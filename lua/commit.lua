@@ -36,6 +36,7 @@
 -- @include retry
 -- @include frame
 -- @include checkpoint
+-- @include account
 -- @include remove
 -- @include plan
 -- @include settle
@@ -347,14 +348,7 @@ while log_used > log_limit and kept > 1 do
 end
 due = key_version == 0 or next_version - key_version >= tonumber(keyframe)
 local used = redis.call('MEMORY', 'USAGE', context, 'SAMPLES', 0) + log_used + kept_aside
-local accounted = tonumber(redis.call('ZSCORE', size_index, id) or 0)
-if accounted ~= used then
-  redis.call('ZADD', size_index, used, id)
-  redis.call('HINCRBY', mem, 'bytes', used - accounted)
-  if accounted == 0 then
-    redis.call('HINCRBY', mem, 'contexts', 1)
-  end
-end
+account_bytes(id, used, size_index, mem)
 -- to the second: of several commits within one, the first counts
 if not live or math.floor(now / 1000) ~= math.floor((tonumber(stored.at) or 0) / 1000) then
   redis.call('ZADD', use_index, now, id)

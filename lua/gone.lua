@@ -27,9 +27,8 @@ local id = ARGV[2]
 if not arrived(ARGV[3], context, log, KEYS[3], KEYS[4], KEYS[5], mem, ARGV[1], id) then
   return answered({ 'GARBLED' })
 end
-local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-local kind = last and entry_field(last, 'kind')
-if (kind ~= 'deleted' and kind ~= 'expired') or redis.call('EXISTS', context) == 0 or fingerprint(stored_fields(context)) ~= print then
+local last, ended = log_end(log)
+if not ended or redis.call('EXISTS', context) == 0 or fingerprint(stored_fields(context)) ~= print then
   return answered({ 'CHANGED' })
 end
 local keys = { context = context, log = log, exp = KEYS[3], use = KEYS[4], size = KEYS[5], mem = mem }

@@ -48,9 +48,8 @@ if stored.q or fingerprint(stored) ~= print then
 end
 if not there then
   -- one that was never there, was deleted or has expired leaves nothing that a stub could stand for
-  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-  local kind = last and entry_field(last, 'kind')
-  if not last or kind == 'deleted' or kind == 'expired' then
+  local last, ended = log_end(log)
+  if not last or ended then
     return answered({ 'CHANGED' })
   end
 end

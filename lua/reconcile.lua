@@ -115,12 +115,11 @@ end
 
 local function absent(id, keys)
   local due = tonumber(redis.call('ZSCORE', exp_index, id) or nil)
-  local last = redis.call('XREVRANGE', keys.log, '+', '-', 'COUNT', 1)[1]
-  local kind = last and entry_field(last, 'kind')
+  local last, ended, kind = log_end(keys.log)
   if due and due <= now then
     -- Redis's own expiry, a net behind the sweep, has caught it
     local version = last and entry_version(last) or 0
-    if kind ~= 'deleted' and kind ~= 'expired' then
+    if not ended then
       remove_context(keys, id, version, 'expired', now, '-', by, tombstone, protocol)
       redis.call(publish, tag .. ':ch:' .. id, removal_frame(protocol, 'expired', version, version, last and entry_field(last, 'crc') or '-',
         now, '-', by))
@@ -130,12 +129,12 @@ local function absent(id, keys)
   end
   local removed = drop(id)
   dropped = dropped + (removed > 0 and 1 or 0)
-  if removed > 0 and kind and kind ~= 'deleted' and kind ~= 'expired' then
+  if removed > 0 and kind and not ended then
     lost[#lost + 1] = id
   end
   if last then
     tombstones = tombstones + redis.call('PEXPIRE', keys.log, tombstone, 'NX')
-    if kind ~= 'deleted' and kind ~= 'expired' then
+    if not ended then
       -- from these a lost one can still be put together
       redis.call('PEXPIRE', keys.newest, tombstone, 'NX')
       redis.call('PEXPIRE', keys.older, tombstone, 'NX')

@@ -13,6 +13,13 @@ local function entry_version(entry)
   return tonumber(string.match(entry[1], '^(%d+)'))
 end
 
+-- The last entry of a log, whether that is a tombstone, and its kind. Nil, false and nil where there is no log.
+local function log_end(log)
+  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  local kind = last and entry_field(last, 'kind')
+  return last, kind == 'deleted' or kind == 'expired', kind
+end
+
 -- Version and place of the last id that a log has given, whether its entry is still there or was dropped: no smaller one can be added.
 local function log_last_id(log)
   if redis.call('EXISTS', log) == 0 then

@@ -2,9 +2,8 @@
 --   A hash that Redis removed by itself, after its expiry, leaves that in the index; a touch does not show in the log. Where the index has no
 --   expiry the log must have none either, else somebody has let go of it already.
 local function is_lost(log, due, now)
-  local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-  local kind = last and entry_field(last, 'kind')
-  if not last or kind == 'deleted' or kind == 'expired' then
+  local last, ended = log_end(log)
+  if not last or ended then
     return false
   end
   if due then

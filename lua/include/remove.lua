@@ -8,11 +8,10 @@ for i = 1, 65 do
 end
 
 local function remove_context(keys, id, version, kind, at, op, by, keep, protocol)
-  local last = redis.call('XREVRANGE', keys.log, '+', '-', 'COUNT', 1)[1]
-  local ended = last and entry_field(last, 'kind')
+  local _, ended = log_end(keys.log)
   -- an expiry takes away the version it names; a deletion is one of its own
   local entry = kind == 'expired' and next_entry(keys.log, version) or version .. '-0'
-  if kind ~= 'expired' or (ended ~= 'expired' and ended ~= 'deleted') then
+  if kind ~= 'expired' or not ended then
     local fields = { 'kind', kind, 'frame', '', 'base', '-', 'crc', '-', 'sha', '-', 'len', 0, 'op', op, 'by', by, 'at', at, 'exp', '-' }
     if protocol == '2' then
       fields[#fields + 1] = 'sum'
