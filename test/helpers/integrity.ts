@@ -105,6 +105,22 @@ export async function fingerprint(lua: LuaNamespace, id: string): Promise<string
   return sha1Hex(found.map((value) => value ?? '').join('\n'));
 }
 
+/** Tests of a script that answers CHANGED to a fingerprint of context `a` where any field of it is another since, or gone. */
+export function refusesEachChangedField(lua: () => LuaNamespace, refused: (print: string) => Promise<Reply>): void {
+  for (const field of FINGERPRINTED) {
+    it(`where ${field} is another than that which was found`, async () => {
+      const { redis } = lua();
+      const { context } = lua().of('a');
+      await redis.hset(context, { data: '?' });
+      const print = await fingerprint(lua(), 'a');
+      await redis.hset(context, { [field]: '7' });
+      expect(await refused(print)).to.deep.equal(['CHANGED']);
+      await redis.hdel(context, field);
+      if (!['exp', 'q', 'fence', 'intent', 'chunks'].includes(field)) expect(await refused(print)).to.deep.equal(['CHANGED']);
+    });
+  }
+}
+
 /** Keeps a copy of a context as it is now, or of another version. @param z - the copy, as a client has compressed it */
 export async function checkpoint(
   lua: LuaNamespace,
