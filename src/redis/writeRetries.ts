@@ -12,6 +12,9 @@ import type { Deadline, RedisConnection } from './RedisConnection.js';
 type Reply = readonly [string, ...(string | number | null)[]];
 
 const BACKOFF_MS = [5, 20, 60, 150, 300];
+/** Where Redis has refused before and less time than this (or a quarter of the call's) is left, its refusal is the answer: an attempt
+ * that the deadline overtakes would turn a sure "nothing was written" into an unknown outcome. */
+const LAST_ATTEMPT_MS = 100;
 /** A request damaged on its way is sent again this often. */
 const CHECKSUM_TRIES = 3;
 
@@ -33,6 +36,8 @@ export async function writeWithRetries(
     const sentAt = performance.now();
     const left = Math.min(connection.attemptTimeoutMs, deadline.at - sentAt);
     if (left <= 0) throw timedOut(deadline, what, previousTill, failed);
+    if (failed !== null && previousTill === 0 && deadline.at - sentAt < Math.min(LAST_ATTEMPT_MS, deadline.timeoutMs / 4))
+      throw failed;
     const earliest = Math.floor(clock.earliest(sentAt));
     const till = earliest + Math.ceil(left);
     if (firstSent === 0) firstSent = earliest;

@@ -255,7 +255,7 @@ describe('connection (servers of its own)', function () {
       let waiting: Promise<unknown>;
       try {
         await settled(
-          refusal('REDIS_READONLY', () => store.set('x', 2, { timeout: 500 })),
+          refusal('REDIS_READONLY', () => store.set('x', 2, { timeout: '2s' })),
           'set',
         );
         await settled(
