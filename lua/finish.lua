@@ -11,9 +11,9 @@
 -- ARGV[2] string  words: txn part outcome(commit|abort|forget) keep(ms); forget: every part is finished, so the record of part 0 may go
 -- ARGV[3] string  id of a context that has the intent, or empty
 -- ARGV[4] string  the guard over KEYS and ARGV[1] to ARGV[3] (lua/include/guard.lua)
--- Returns: FINISHED at(ms) and of each member: id version kind frame(bytes) exp(ms, 0 none) due(1|0), as in lua/transact.lua
+-- Returns: FINISHED at(ms) again(1: it was before | 0) and of each member: id version kind frame(bytes) exp(ms, 0 none) due(1|0), as in lua/transact.lua
 --   | ABORTED intents: how many were taken back | NOTHING: there is no such record | DROPPED: nor is there what the intent was for; it was taken back
---   | REFUSED member why: it cannot be applied as it is | why is one of DAMAGED, CHECKSUM sha1 length, BASE_MISMATCH version crc chunk or
+--   | REFUSED id why: it cannot be applied as it is | why is one of DAMAGED, CHECKSUM sha1 length, BASE_MISMATCH version crc chunk or
 --   WRITE_CORRUPT version; what was decided is not refused with CONFLICT, FENCED, LOCKED, LATE, PENDING or UNCERTAIN; inside, steps answer COMMITTED,
 --   DELETED, ABSENT and APPLIED | GARBLED: not what was sent
 -- Publishes: of each member what lua/commit.lua and lua/delete.lua publish.
@@ -77,7 +77,10 @@ for i = 1, #found, 2 do
   r[found[i]] = found[i + 1]
 end
 if r.done then
-  local answer = { 'FINISHED', tonumber(r.at) }
+  if met ~= '' then
+    take_back(met)
+  end
+  local answer = { 'FINISHED', tonumber(r.at), 1 }
   for word in string.gmatch(r.done, '%S+') do
     answer[#answer + 1] = word
   end
@@ -114,14 +117,17 @@ end
 
 local at, refused = check_members(members, now, tonumber(r.at))
 if refused then
-  return answered({ 'REFUSED', at, unpack(refused) })
+  return answered({ 'REFUSED', members[at].w.id, unpack(refused) })
 end
 local failed, words = write_members(members, now)
 if failed then
-  return answered({ 'REFUSED', failed, unpack(words) })
+  return answered({ 'REFUSED', members[failed].w.id, unpack(words) })
 end
-local answer, done = { 'FINISHED', now }, {}
+local answer, done = { 'FINISHED', now, 0 }, {}
 for i, m in ipairs(members) do
+  if m.absent then
+    take_back(m.w.id)
+  end
   done[#done + 1] = m.w.id
   for n = 5 * i - 4, 5 * i do
     done[#done + 1] = tostring(words[n])
