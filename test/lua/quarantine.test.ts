@@ -247,7 +247,7 @@ describe('lua/quarantine.lua', () => {
       it('keeps who holds it', async () => {
         await damage({ fence: '7', data: '?' });
         await put({ exp: (await lua.now()) + 60_000 });
-        });
+      });
 
       it('is swept by its time, but for what was moved, and the accounts are exact', async () => {
         await checkpoint(lua, 'a', 'copy');
