@@ -247,11 +247,8 @@ export class AtomicContextPreserver {
         continue;
       }
       const txn = this.#name();
-      const spread = this.#spread(tx);
-      let writes = await this.#writes(tx, txn, whole, spread, locks);
-      const distributed = spread || (writes.length > 1 && bytesOf(writes) > SCRIPT_BYTES);
-      // what is prepared stands for itself: nothing but its record is needed to apply it
-      if (distributed && !spread) writes = await this.#writes(tx, txn, whole, true, locks);
+      const writes = await this.#writes(tx, txn, whole, locks);
+      const distributed = this.#spread(tx) || (writes.length > 1 && bytesOf(writes) > SCRIPT_BYTES);
       const refusal = distributed
         ? await this.#twoPhases(txn, writes, reads, deadline)
         : await this.#oneScript(txn, writes, reads, deadline);
@@ -289,13 +286,7 @@ export class AtomicContextPreserver {
     return reads;
   }
 
-  async #writes(
-    tx: Staging,
-    txn: string,
-    whole: ReadonlySet<string>,
-    distributed: boolean,
-    locks: HeldLocks | null,
-  ): Promise<Write[]> {
+  async #writes(tx: Staging, txn: string, whole: ReadonlySet<string>, locks: HeldLocks | null): Promise<Write[]> {
     let total = 0;
     const writes: Write[] = [];
     for (const [id, staged] of tx.writes) {
@@ -310,7 +301,7 @@ export class AtomicContextPreserver {
         continue;
       }
       const patch = staged.kind === 'patch' ? staged.patch : null;
-      const encoded = this.#hooks.encode(id, base, value, patch, distributed || whole.has(id));
+      const encoded = this.#hooks.encode(id, base, value, patch, whole.has(id));
       total += encoded.length;
       if (total > MOST_BYTES) throw tooLarge(total);
       const { document: _document, ...sent } = encoded;
