@@ -40,6 +40,7 @@
 -- @include remove
 -- @include plan
 -- @include settle
+-- @include fence
 local context, log, exp_index, use_index, size_index, mem, old = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local data, payload, id, channel, plan = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
 local op, by, if_version, if_crc, base_version, base_crc, base_sha, sha, crc, length, ttl, till, prev, sent, fence, kind, encoding, log_keep,
@@ -82,8 +83,9 @@ end
 if if_version ~= '-' and (tonumber(if_version) ~= version or (if_crc ~= '-' and if_crc ~= stored.crc)) then
   return answered({ 'CONFLICT', version, live and stored.crc or '-' })
 end
-if stored.fence and fence ~= '0' and tonumber(fence) < (tonumber(stored.fence) or 0) then
-  return answered({ 'FENCED', stored.fence })
+local newer = fenced_by(context, fence, stored.fence, now)
+if newer then
+  return answered({ 'FENCED', newer })
 end
 if stored.intent then
   local txn, deadline = string.match(stored.intent, '^(%S+) (%d+)$')

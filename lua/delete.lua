@@ -26,6 +26,7 @@
 -- @include frame
 -- @include checkpoint
 -- @include remove
+-- @include fence
 local context, log = KEYS[1], KEYS[2]
 local keys = { context = context, log = log, exp = KEYS[3], use = KEYS[4], size = KEYS[5], mem = KEYS[6] }
 local op, by, if_version, if_crc, till, prev, sent, fence = string.match(ARGV[1],
@@ -61,8 +62,9 @@ end
 if not live then
   return answered({ 'ABSENT' })
 end
-if stored.fence and tonumber(fence) < (tonumber(stored.fence) or 0) and fence ~= '0' then
-  return answered({ 'FENCED', stored.fence })
+local newer = fenced_by(context, fence, stored.fence, now)
+if newer then
+  return answered({ 'FENCED', newer })
 end
 if stored.intent then
   local txn, deadline = string.match(stored.intent, '^(%S+) (%d+)$')

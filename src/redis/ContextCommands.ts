@@ -26,6 +26,8 @@ export interface RemoveRequest {
   readonly id: string;
   readonly operation: string;
   readonly ifVersion: number | null;
+  /** Token of the lock under which it is removed; 0: none. */
+  readonly fence: number;
 }
 
 export type Removed =
@@ -147,7 +149,7 @@ export class ContextCommands {
     const { id, payload } = request;
     const keys = this.keys.of(id);
     const head = commitHeader(request, this.settings.instanceId);
-    const tail = `0 ${payload.kind} ${payload.encoding} ${this.#commitSettings} ${this.#mode}`;
+    const tail = `${request.fence} ${payload.kind} ${payload.encoding} ${this.#commitSettings} ${this.#mode}`;
     const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'commit' }, (attempt) => {
       const args = commitArguments(request, `${head} ${attempt} ${tail}`, keys.channel);
       const guarded = guardedArguments(args, payload.kind);
@@ -200,7 +202,7 @@ export class ContextCommands {
     const head = `${request.operation} ${this.settings.instanceId} ${request.ifVersion ?? '-'} -`;
     const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'delete' }, (attempt) =>
       this.connection.runScript<ScriptReply>(deadline, 'delete', writeKeys(keys), [
-        `${head} ${attempt} 0`,
+        `${head} ${attempt} ${request.fence}`,
         `${this.settings.tombstoneMs} ${PUBLISH} ${this.#mode}`,
         id,
         keys.channel,
@@ -535,8 +537,8 @@ export class ContextCommands {
       case 'FENCED':
         throw new ContextError(
           'FENCED',
-          `${id}: the lock was lost, a newer one (fencing token ${first}) has written; take the lock again`,
-          where,
+          `${id}: the lock under which this was written is lost (the newest fencing token is ${first}); nothing was written: take the lock again, and read before you write`,
+          { ...where, found: Number(first) },
         );
       case 'LOCKED':
         throw new ContextError(

@@ -29,6 +29,8 @@ export interface CommitRequest {
   readonly ifVersion: number | null;
   readonly ifCrc: string | null;
   readonly ttl: number | 'keep' | 'none';
+  /** Token of the lock under which it is written; 0: none. */
+  readonly fence: number;
 }
 
 export interface Conflict {
