@@ -579,8 +579,8 @@ export class ContextCommands {
       case 'FENCED':
         throw new ContextError(
           'FENCED',
-          `${id}: the lock was lost, a newer one (fencing token ${first}) has written; take the lock again`,
-          where,
+          `${id}: the lock under which this was written is lost (the newest fencing token is ${first}); nothing was written: take the lock again, and read before you write`,
+          { ...where, found: Number(first) },
         );
       case 'LOCKED':
         throw new ContextError(

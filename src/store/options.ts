@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { ContextError } from '../core/errors.js';
 import { checkNamespace, MAX_ID_BYTES } from '../core/names.js';
 import { parseDuration, parseSize } from '../core/units.js';
+import type { LockSettings } from '../locks/types.js';
 import { checkTarget, type RedisTarget } from '../redis/RedisConnection.js';
 import type { QueueSettings } from './Maintenance.js';
 import type { PredictOptions } from './PredictiveTtl.js';
@@ -100,6 +101,19 @@ export interface StoreOptions {
     /** @defaultValue '5m' */
     readonly reconcileEvery?: Duration;
   };
+  readonly locks?: {
+    /**
+     * Independent Redis servers, an odd number of them, a majority of which must agree to a lock (Redlock); the same in all instances. Without
+     * them the data server alone decides: one that fails over may have forgotten who holds what (docs/LOCKS.md). Writes are fenced either way. @defaultValue none
+     */
+    readonly nodes?: readonly RedisTarget[];
+    /** After this long without an extension a lock is free again; 100 ms at least. @defaultValue '10s' */
+    readonly ttl?: Duration;
+    /** How long is waited for a lock. @defaultValue '10s' */
+    readonly wait?: Duration;
+    /** Longest time to live; for so long a lock node that has lost its memory takes no part. @defaultValue '1m' */
+    readonly maxTtl?: Duration;
+  };
   /** What to do about a maxmemory-policy other than noeviction. @defaultValue 'refuse' */
   readonly evictionPolicy?: 'refuse' | 'warn';
   /** @defaultValue a pino logger at level `warn`, on stderr; false: none */
@@ -129,6 +143,7 @@ export interface ResolvedOptions {
   readonly recoverAfterMs: number;
   readonly workers: 'inline' | 'external' | 'off';
   readonly queues: QueueSettings;
+  readonly locks: LockSettings & { readonly nodes: readonly RedisTarget[] };
   readonly evictionPolicy: 'refuse' | 'warn';
   readonly logger: Logger | false | undefined;
 }
@@ -196,6 +211,14 @@ const schema = z.strictObject({
       reconcileEvery: duration('queues.reconcileEvery', 1000).prefault('5m'),
     })
     .prefault({}),
+  locks: z
+    .strictObject({
+      nodes: z.array(z.union([z.string(), z.looseObject({})])).default([]),
+      ttl: duration('locks.ttl', 100, YEAR_MS).prefault('10s'),
+      wait: duration('locks.wait', 0).prefault('10s'),
+      maxTtl: duration('locks.maxTtl', 100, 86_400_000).prefault('1m'),
+    })
+    .prefault({}),
   evictionPolicy: z.enum(['refuse', 'warn']).default('refuse'),
   logger: z
     .union([z.literal(false), z.custom<Logger>((value) => isLogger(value), 'debug, info, warn and error methods')])
@@ -258,9 +281,26 @@ export function resolveOptions(given: StoreOptions): ResolvedOptions {
       scrubRate: options.queues.scrubRate,
       reconcileEveryMs: options.queues.reconcileEvery,
     },
+    locks: lockOptions(options.locks, given.locks?.nodes ?? []),
     evictionPolicy: options.evictionPolicy,
     logger: options.logger,
   };
+}
+
+/** @param nodes - as they were given: clients are no plain objects */
+function lockOptions(
+  { ttl, wait, maxTtl }: z.output<typeof schema>['locks'],
+  nodes: readonly RedisTarget[],
+): ResolvedOptions['locks'] {
+  if (nodes.length > 0 && nodes.length % 2 === 0) {
+    throw new ContextError(
+      'INVALID_OPTION',
+      `locks.nodes names ${nodes.length} servers; an odd number is needed: an even one tolerates no more failures than the next smaller`,
+      { limit: 'locks.nodes', found: nodes.length },
+    );
+  }
+  for (const node of nodes) checkTarget(node);
+  return { nodes, ttlMs: within(ttl, 'locks.ttl', 100, maxTtl, 'ms'), waitMs: wait, maxTtlMs: maxTtl };
 }
 
 function predictOptions(given: z.output<typeof schema>['ttl']['predict']): PredictOptions | null {
