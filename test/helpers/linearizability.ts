@@ -18,6 +18,8 @@ export interface Model<S, I, O> {
   step(state: S, input: I, output: O | undefined): S | undefined;
   /** The same for the same states, and only for those. */
   key(state: S): string | number;
+  /** The same object for the history of one key: it may refuse at once what that history shows to lead nowhere. */
+  forHistory?(operations: readonly Operation<I, O>[]): Model<S, I, O>;
 }
 
 export interface CheckOptions {
@@ -47,7 +49,7 @@ export function findViolation<S, I, O>(
     else own.push(operation);
   }
   for (const [key, own] of keys) {
-    const violation = new Search(model, own, options.maxSteps ?? 5_000_000).run();
+    const violation = new Search(model.forHistory?.(own) ?? model, own, options.maxSteps ?? 5_000_000).run();
     if (violation !== null) return { key, ...violation };
   }
   return null;
@@ -124,7 +126,9 @@ class Search<S, I, O> {
         entry = last.entry.next;
       } else {
         const next = this.#model.step(state, entry.operation.input, entry.operation.output);
-        if (next !== undefined && this.#enter(entry.index, next)) {
+        // without an answer it need not be placed, and where it changes nothing it helps nothing
+        const idle = next !== undefined && entry.match === undefined && this.#model.key(next) === this.#model.key(state);
+        if (next !== undefined && !idle && this.#enter(entry.index, next)) {
           this.#order.push({ entry, before: state });
           state = next;
           lift(entry);

@@ -1,4 +1,5 @@
 /** Sequential objects that histories are held against. */
+import type { Operation } from './history.js';
 import type { Model } from './linearizability.js';
 
 export type RegisterInput =
@@ -70,13 +71,64 @@ export interface ContextState {
 export const contextModel: Model<ContextState, ContextInput, ContextOutput> = {
   initial: { version: 0, value: null },
   step(state, input, output) {
-    const [after, answer] = run(state, input);
+    const [after, answer] = runContext(state, input);
     return output === undefined || same(answer, output) ? after : undefined;
   },
   key: ({ version, value }) => `${version} ${value === null ? '' : `${value.n} ${value.by}`}`,
+  forHistory: (operations) => {
+    const seen = new Sightings(operations);
+    return { ...contextModel, step: (state, input, output) => step(state, input, output, seen) };
+  },
 };
 
-function run(state: ContextState, input: ContextInput): readonly [ContextState, ContextOutput] {
+const DELETED = 'deleted';
+
+/**
+ * Which write made which version, as far as answers tell. Without this every subset of the writes of unknown outcome would be tried in every
+ * place; nothing is lost, because each version has one writer.
+ */
+class Sightings {
+  readonly #writers = new Map<number, string>();
+  readonly #versions = new Map<string, number>();
+  #last = 0;
+
+  constructor(operations: readonly Operation<ContextInput, ContextOutput>[]) {
+    for (const { input, output } of operations) {
+      if (output === undefined || output === null || output === 'not found') continue;
+      const version = 'conflict' in output ? output.conflict : output.version;
+      this.#last = Math.max(this.#last, version);
+      if ('conflict' in output) continue;
+      const writer = input.do === 'get' ? output.value?.by : writerOf(input);
+      if (writer === undefined) continue;
+      this.#writers.set(version, writer);
+      if (writer !== DELETED) this.#versions.set(writer, version);
+    }
+  }
+
+  /** Whether a write without an answer can have made this version, and somebody can have seen what it did. */
+  allow(input: ContextInput, version: number): boolean {
+    const writer = writerOf(input);
+    // of a version after the last one that was seen, only that the document is gone can be seen
+    if (version > this.#last && writer !== DELETED) return false;
+    return (this.#writers.get(version) ?? writer) === writer && (this.#versions.get(writer) ?? version) === version;
+  }
+}
+
+const writerOf = (input: ContextInput): string => ('by' in input ? input.by : DELETED);
+
+function step(
+  state: ContextState,
+  input: ContextInput,
+  output: ContextOutput | undefined,
+  seen: Sightings,
+): ContextState | undefined {
+  const after = contextModel.step(state, input, output);
+  const written = output === undefined && after !== undefined && after.version !== state.version;
+  return written && !seen.allow(input, after.version) ? undefined : after;
+}
+
+/** The state after a call, and what it answers. */
+export function runContext(state: ContextState, input: ContextInput): readonly [ContextState, ContextOutput] {
   const { value } = state;
   const version = state.version + 1;
   if ('ifVersion' in input && input.ifVersion !== undefined) {

@@ -11,6 +11,7 @@ import {
   type RegisterInput,
   type RegisterOutput,
   registerModel,
+  runContext,
   textModel,
 } from '../helpers/linearizabilityModels.js';
 import { parseRegisterLog, parseTextLog } from '../helpers/recordedHistories.js';
@@ -279,6 +280,45 @@ describe('the checker of linearizability', () => {
         { numRuns: 3000 },
       );
       expect(Math.min(verdicts.accepted, verdicts.refused)).to.be.above(300);
+    });
+
+    it('says it of contexts too, whose writes of unknown outcome are not tried everywhere', () => {
+      const by = fc.constantFrom('set', 'update', 'patch');
+      const ifVersion = fc.option(fc.integer({ min: 0, max: 3 }), { nil: undefined, freq: 2 });
+      const one = fc.record({
+        what: fc.oneof(by, fc.constantFrom('get', 'delete')),
+        ifVersion,
+        before: fc.integer({ min: 0, max: 30 }),
+        after: fc.integer({ min: 0, max: 30 }),
+        fate: fc.constantFrom('answered', 'answered', 'lost', 'lost and never happened', 'off by one'),
+      });
+      const verdicts = { accepted: 0, refused: 0 };
+      fc.assert(
+        fc.property(fc.array(one, { maxLength: 7 }), (steps) => {
+          let state = contextModel.initial;
+          const history = steps.map(({ what, ifVersion, before, after, fate }, number) => {
+            const condition = ifVersion === undefined || what === 'update' || what === 'patch' ? {} : { ifVersion };
+            const input = (
+              what === 'get'
+                ? { do: 'get' }
+                : what === 'delete'
+                  ? { do: 'delete', ...condition }
+                  : { do: what, by: `${number}`, ...condition }
+            ) as ContextInput;
+            const [next, output] = runContext(state, input);
+            if (fate !== 'lost and never happened') state = next;
+            const told = fate === 'off by one' && output !== null && typeof output === 'object' && 'version' in output;
+            const given = told ? { ...output, version: output.version + 1 } : fate.startsWith('lost') ? undefined : output;
+            const end = given === undefined ? Number.POSITIVE_INFINITY : number * 10 + after;
+            return operation(`p${number}`, [number * 10 - before, end], input, given);
+          });
+          const expected = bruteForce(contextModel, history);
+          verdicts[expected ? 'accepted' : 'refused'] += 1;
+          expect(findViolation(contextModel, history) === null).to.equal(expected);
+        }),
+        { numRuns: 2000 },
+      );
+      expect(Math.min(verdicts.accepted, verdicts.refused)).to.be.above(200);
     });
   });
 });
