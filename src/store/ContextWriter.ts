@@ -167,7 +167,7 @@ export class ContextWriter {
     const attempts = write.ifVersion === null ? given : 1;
     const { connection } = this.#commands;
     const doing = `update ${id}`;
-    // a function that never ends, and the wait for one, last no longer than their call
+    // a function that never ends, and the wait for one, last no longer than their call; a commit ends by itself, and says what became of it
     const bounded = <T>(work: Promise<T>): Promise<T> => connection.within(deadline, doing, work);
     const run = async (): Promise<UpdateResult> => {
       connection.check(deadline, doing);
@@ -183,7 +183,7 @@ export class ContextWriter {
           const found = presentVersion(base);
           if (found !== write.ifVersion) throw this.#conflict(id, write.ifVersion, found, attempt, true);
         }
-        const made = await make(base).catch((error: unknown) => {
+        const made = await bounded(make(base)).catch((error: unknown) => {
           if (fresh || !isContextError(error) || (error.code !== 'NOT_FOUND' && error.code !== 'PATCH_FAILED')) throw error;
           return null;
         });
@@ -208,7 +208,15 @@ export class ContextWriter {
         fresh = true;
       }
     };
-    return bounded(this.#queue.run(id, () => bounded(run())));
+    let begin = (): void => {};
+    const begun = new Promise<void>((resolve) => {
+      begin = resolve;
+    });
+    const result = this.#queue.run(id, () => {
+      begin();
+      return run();
+    });
+    return bounded(begun).then(() => result);
   }
 
   async #readBase(id: string, deadline: Deadline): Promise<ReplicaState> {
