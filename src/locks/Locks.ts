@@ -24,20 +24,23 @@ export interface LocksParts {
   readonly settings: LockSettings;
   readonly timeoutMs: number;
   readonly warn: (fields: object, message: string) => void;
-  readonly nodes: LockNodes | null;
+  readonly nodes: ((commands: LockCommands) => LockNodes) | null;
 }
 
 /** Independent servers of which a majority must agree. */
 export interface LockNodes {
   /** @throws ContextError `LOCK_TIMEOUT`: somebody else holds it there until `giveUpAt`; `LOCK_QUORUM`, `ABORTED` */
-  take(request: {
-    readonly id: string;
-    readonly mode: LockMode;
-    readonly ttlMs: number;
-    readonly giveUpAt: number;
-    readonly signal: AbortSignal;
-  }): Promise<{ readonly lock: NodeLock; readonly sentAt: number }>;
+  take(request: NodeRequest): Promise<{ readonly lock: NodeLock; readonly sentAt: number }>;
   close(): Promise<void>;
+}
+
+export interface NodeRequest {
+  readonly id: string;
+  readonly mode: LockMode;
+  readonly ttlMs: number;
+  /** Monotonic time; they are asked once at least. */
+  readonly giveUpAt: number;
+  readonly signal: AbortSignal;
 }
 
 interface Taking {
@@ -57,6 +60,7 @@ export class Locks {
   readonly #background = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
   readonly #handleParts: HandleParts;
+  readonly #nodes: LockNodes | null;
 
   constructor(parts: LocksParts) {
     const { commands, subscriptions, settings, timeoutMs } = parts;
@@ -65,6 +69,7 @@ export class Locks {
     this.#parts = parts;
     this.#commands = new LockCommands(commands);
     this.#turns = new Turns(this.#commands, subscriptions, (id) => keys.wake(keys.shardOf(id), instanceId));
+    this.#nodes = parts.nodes?.(this.#commands) ?? null;
     this.#handleParts = {
       commands: this.#commands,
       deadline: (untilAt) => this.#deadline(Math.min(untilAt - performance.now(), timeoutMs)),
@@ -146,7 +151,7 @@ export class Locks {
     this.#turns.wakeAll();
     await Promise.allSettled([...this.#handles].map((handle) => handle.close()));
     while (this.#background.size > 0) await Promise.allSettled([...this.#background]);
-    await this.#parts.nodes?.close();
+    await this.#nodes?.close();
   }
 
   #taking(options: LockOptions): Omit<Taking, 'waits' | 'giveUpAt'> {
@@ -193,7 +198,7 @@ export class Locks {
 
   async #takeOne(id: string, handle: LockHandle, taking: Taking, signal: AbortSignal, waitMs: number): Promise<void> {
     const { mode, ttlMs, giveUpAt, waits } = taking;
-    const { nodes, timeoutMs } = this.#parts;
+    const { timeoutMs } = this.#parts;
     const owner = randomBytes(12).toString('base64url');
     const startedAt = performance.now();
     // an outage is bridged for as long as any other call would, and for as long as is waited
@@ -208,8 +213,8 @@ export class Locks {
       this.#track(this.#commands.unlock(id, owner, this.#deadline(timeoutMs)));
       throw error;
     }
-    if (nodes === null) return;
-    const { lock, sentAt } = await nodes.take({ id, mode, ttlMs, giveUpAt, signal });
+    if (this.#nodes === null) return;
+    const { lock, sentAt } = await this.#nodes.take({ id, mode, ttlMs, giveUpAt, signal });
     handle.addNodes(held, lock, sentAt);
   }
 

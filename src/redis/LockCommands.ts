@@ -1,7 +1,7 @@
 /** What can be asked of Redis about locks: one method, one round trip (lua/lock.lua, extend.lua, unlock.lua, break.lua). */
 import { ContextError } from '../core/errors.js';
 import { type ContextCommands, PUBLISH } from './ContextCommands.js';
-import type { ShardKeys } from './keys.js';
+import { lockNodesKey, type ShardKeys } from './keys.js';
 import type { Deadline } from './RedisConnection.js';
 import { writeWithRetries } from './writeRetries.js';
 
@@ -166,6 +166,23 @@ export class LockCommands {
     return { cursor: next, books: found.map((key, index) => bookOf(idOf(key), hashes[index] ?? {}, now)) };
   }
 
+  /**
+   * What is known of the namespace's lock nodes: whether this is the first to ask, and the longest time to live that any of its instances
+   * may give a lock, this one included.
+   */
+  async nodes(
+    maxTtlMs: number,
+    names: string,
+    deadline: Deadline,
+  ): Promise<{ readonly first: boolean; readonly maxTtlMs: number }> {
+    const key = lockNodesKey(this.#commands.keys.namespace);
+    const reply = await this.#run('lock nodes', 'look at', deadline, () =>
+      this.#script(deadline, 'nodes', [key], [String(maxTtlMs), names]),
+    );
+    if (reply[0] !== 'NODES') throw unknown('lock nodes', reply);
+    return { first: reply[1] === 1, maxTtlMs: Number(reply[2]) };
+  }
+
   /** Redis's time now, ms since the epoch. */
   async now(deadline: Deadline): Promise<number> {
     const { connection } = this.#commands;
@@ -175,7 +192,7 @@ export class LockCommands {
 
   #script(
     deadline: Deadline,
-    name: 'lock' | 'extend' | 'unlock' | 'break',
+    name: 'lock' | 'extend' | 'unlock' | 'break' | 'nodes',
     keys: readonly string[],
     args: readonly string[],
   ): Promise<ScriptReply> {
