@@ -119,17 +119,21 @@ export class Locks {
     return lock === undefined ? 0 : this.#own(lock, 'lock').fenceOf(id);
   }
 
-  /** Who holds and who waits, by id. */
-  async list(signal: AbortSignal | undefined): Promise<LockInfo[]> {
+  /** Who holds and who waits, by id: of some, or of all. */
+  async list(ids: readonly string[] | null, signal: AbortSignal | undefined): Promise<LockInfo[]> {
     const found = new Map<string, LockBook>();
-    for (const shard of this.#commands.shards) {
+    if (ids !== null) {
+      for (const book of await this.#commands.books(ids, this.#deadline(this.#parts.timeoutMs, signal))) found.set(book.id, book);
+    }
+    for (const shard of ids === null ? this.#commands.shards : []) {
       let cursor = '0';
       do {
         const page = await this.#commands.page(shard, cursor, SCAN, this.#deadline(this.#parts.timeoutMs, signal));
-        for (const book of page.books) if (book.holders.length + book.waiters.length > 0) found.set(book.id, book);
+        for (const book of page.books) found.set(book.id, book);
         cursor = page.cursor;
       } while (cursor !== '0');
     }
+    for (const [id, { holders, waiters }] of found) if (holders.length + waiters.length === 0) found.delete(id);
     if (found.size === 0) return [];
     const now = await this.#commands.now(this.#deadline(this.#parts.timeoutMs, signal));
     return [...found.values()].map((book) => infoOf(book, now)).sort((a, b) => (a.id < b.id ? -1 : 1));

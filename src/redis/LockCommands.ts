@@ -153,17 +153,22 @@ export class LockCommands {
     count: number,
     deadline: Deadline,
   ): Promise<{ readonly cursor: string; readonly books: readonly LockBook[] }> {
-    const { connection, keys } = this.#commands;
-    const { pattern, idOf } = keys.lockBooks(shard);
+    const { pattern, idOf } = this.#commands.keys.lockBooks(shard);
     const [next, found] = await this.#commands.asked(deadline, 'look for locks', (client) =>
       client.scan(cursor, 'MATCH', pattern, 'COUNT', count),
     );
-    if (found.length === 0) return { cursor: next, books: [] };
+    return { cursor: next, books: await this.books(found.map(idOf), deadline) };
+  }
+
+  /** The lock books of some contexts, without what has ended; an empty one where there is none. */
+  async books(ids: readonly string[], deadline: Deadline): Promise<readonly LockBook[]> {
+    if (ids.length === 0) return [];
+    const { connection, keys } = this.#commands;
     const hashes = await this.#commands.asked(deadline, 'read the locks', (client) =>
-      Promise.all(found.map((key) => client.hgetall(key))),
+      Promise.all(ids.map((id) => client.hgetall(keys.lockBookOf(id)))),
     );
     const now = connection.clock.latest(performance.now());
-    return { cursor: next, books: found.map((key, index) => bookOf(idOf(key), hashes[index] ?? {}, now)) };
+    return ids.map((id, index) => bookOf(id, hashes[index] ?? {}, now));
   }
 
   /**

@@ -56,6 +56,7 @@ import type {
   Lock,
   LockInfo,
   LockOptions,
+  LocksOptions,
   Logger,
   QuarantinedContext,
   ReadOptions,
@@ -394,10 +395,16 @@ export class ContextStore {
     return this.#locks.tryLock(ids, options);
   }
 
-  /** Who holds locks in the namespace and who waits for them, by id. Looks through all keys of the server, a thousand at a time. */
-  async locks(options: { readonly signal?: AbortSignal } = {}): Promise<readonly LockInfo[]> {
-    this.#deadline('locks', options);
-    return this.#locks.list(options.signal);
+  /**
+   * Who holds locks in the namespace and who waits for them, by id; without `ids` it looks through all keys of the server, a thousand at a
+   * time. Read locks have several holders.
+   */
+  async locks(options: LocksOptions = {}): Promise<readonly LockInfo[]> {
+    const { ids, signal } = options;
+    for (const id of ids ?? []) checkId(id, this.#options.idBytes);
+    checkCallOptions('locks', options);
+    this.#connection.check(this.#connection.deadline(this.#options.timeoutMs, signal), 'locks');
+    return this.#locks.list(ids ?? null, signal);
   }
 
   /**
