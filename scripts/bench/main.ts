@@ -14,12 +14,13 @@ import { build } from './lib/built.js';
 import { describeMachine, machineSentence } from './lib/machine.js';
 import { writeSections } from './lib/page.js';
 import { markdown, type Table } from './lib/table.js';
+import { locks } from './locks.js';
 import { propagation } from './propagation.js';
 import { read } from './reads.js';
 import { rivals } from './rivals.js';
 import { scrub } from './scrub.js';
 
-const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, bandwidth, expiry, scrub, rivals];
+const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, bandwidth, expiry, scrub, locks, rivals];
 
 interface Options {
   readonly only?: readonly string[];

@@ -37,7 +37,7 @@ declare module 'redlock' {
 
   // biome-ignore lint/style/noDefaultExport: that is how it is exported
   export default class Redlock<C extends Client = Client> {
-    constructor(clients: Iterable<C>, settings: Settings, scripts: Scripts);
+    constructor(clients: Iterable<C>, settings?: Settings, scripts?: Scripts);
     acquire(resources: string[], duration: number): Promise<Lock>;
     extend(lock: Lock, duration: number): Promise<Lock>;
     release(lock: Lock): Promise<unknown>;
