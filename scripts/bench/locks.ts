@@ -143,7 +143,7 @@ async function handedOver(
     Record<string, { readonly first: Take; readonly second: Take; readonly waits: (id: string) => Promise<unknown> }>
   >,
 ): Promise<Table> {
-  const times = quick ? 5 : 30;
+  const times = quick ? 3 : 8;
   let ids = 0;
   const results = await alternate(
     rounds,

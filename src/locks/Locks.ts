@@ -59,6 +59,8 @@ export class Locks {
   readonly #handles = new Set<LockHandle>();
   readonly #background = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
+  readonly #ownerPrefix = randomBytes(9).toString('base64url');
+  #owners = 0;
   readonly #handleParts: HandleParts;
   readonly #nodes: LockNodes | null;
 
@@ -203,7 +205,8 @@ export class Locks {
   async #takeOne(id: string, handle: LockHandle, taking: Taking, signal: AbortSignal, waitMs: number): Promise<void> {
     const { mode, ttlMs, giveUpAt, waits } = taking;
     const { timeoutMs } = this.#parts;
-    const owner = randomBytes(12).toString('base64url');
+    this.#owners += 1;
+    const owner = `${this.#ownerPrefix}.${this.#owners.toString(36)}`;
     const startedAt = performance.now();
     // an outage is bridged for as long as any other call would, and for as long as is waited
     const deadline = (): Deadline => this.#deadline(Math.max(giveUpAt, startedAt + timeoutMs) - performance.now(), signal);
