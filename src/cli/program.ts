@@ -6,6 +6,7 @@ import { getCommand } from './commands/get.js';
 import { historyCommand } from './commands/history.js';
 import { inspectCommand } from './commands/inspect.js';
 import { listCommand } from './commands/list.js';
+import { locksCommand } from './commands/locks.js';
 import { patchCommand } from './commands/patch.js';
 import { quarantineCommand } from './commands/quarantine.js';
 import { reconcileCommand } from './commands/reconcile.js';
@@ -43,10 +44,14 @@ export function createProgram(signal: AbortSignal): Command {
   // biome-ignore format: the order of the help
   const commands = [
     getCommand, setCommand, patchCommand, deleteCommand, touchCommand, listCommand, watchCommand,
-    historyCommand, inspectCommand, verifyCommand, repairCommand, restoreCommand, quarantineCommand, statsCommand, doctorCommand, upgradeCommand,
+    historyCommand, inspectCommand, verifyCommand, repairCommand, restoreCommand, quarantineCommand, locksCommand, statsCommand, doctorCommand, upgradeCommand,
     scrubCommand, reconcileCommand, workerCommand, demoCommand,
   ];
-  for (const create of commands) program.addCommand(create(signal).copyInheritedSettings(program));
+  for (const create of commands) {
+    const command = create(signal).copyInheritedSettings(program);
+    for (const inner of command.commands) inner.copyInheritedSettings(program);
+    program.addCommand(command);
+  }
   return withHelp(program, {
     examples: [
       [`lukhas-context set user-42 '{"turns":[]}' --ttl 1h`, 'write a context'],

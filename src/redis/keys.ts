@@ -117,6 +117,16 @@ function shardKeys(namespace: string, shard: number): ShardKeys {
 /** Hash with what was fixed when the namespace was created. */
 export const namespaceKey = (namespace: string): string => `{lc:${namespace}}:ns`;
 
+/** What the data server remembers of a namespace's lock nodes. */
+export const lockNodesKey = (namespace: string): string => `{lc:${namespace}}:nodes`;
+
+/** On a lock node: since when it votes, and who holds a resource there. */
+export const nodeKeys = (namespace: string, id: string): readonly [marker: string, held: string] => [
+  nodeMarkerKey(namespace),
+  `{lc:${namespace}}:held:${id}`,
+];
+export const nodeMarkerKey = (namespace: string): string => `{lc:${namespace}}:node`;
+
 /** Keys and channel that the rights check uses; it leaves nothing behind. */
 export function probeKeys(namespace: string): { readonly keys: readonly string[]; readonly channel: string } {
   const { tag } = shardKeys(namespace, 0);

@@ -10,8 +10,11 @@ import { checkId } from '../core/names.js';
 import { parseDuration } from '../core/units.js';
 import { Integrity } from '../integrity/Integrity.js';
 import { Locks } from '../locks/Locks.js';
+import { NodeQuorum } from '../locks/NodeQuorum.js';
 import { ContextCommands, type Expired } from '../redis/ContextCommands.js';
 import { Keys } from '../redis/keys.js';
+import type { LockCommands } from '../redis/LockCommands.js';
+import { LockNode } from '../redis/LockNode.js';
 import { type Deadline, RedisConnection } from '../redis/RedisConnection.js';
 import { Subscriptions } from '../redis/Subscriptions.js';
 import {
@@ -55,6 +58,7 @@ import type {
   Lock,
   LockInfo,
   LockOptions,
+  LocksOptions,
   Logger,
   QuarantinedContext,
   ReadOptions,
@@ -80,6 +84,9 @@ import { InlineWorkers } from './workersHook.js';
 const MANY = 1_000;
 const DEFAULT_QUEUE = 256;
 const HISTORY_LIMIT = 1_000;
+/** A lock node has a fifth of the time of an attempt to vote, so that one that is silent does not cost much of a lock's time. */
+const NODE_TIMEOUT = 0.2;
+const LEAST_NODE_TIMEOUT_MS = 50;
 /** Events that are logged as they are; the others have a line of their own. */
 const LOGGED = ['context:committed', 'context:conflict', 'context:expired'] as const;
 /** Expiries remembered, so that each is told once. */
@@ -158,7 +165,7 @@ export class ContextStore {
       settings: options.locks,
       timeoutMs: options.timeoutMs,
       warn: (fields, message) => logger.warn({ ...fields, namespace }, message),
-      nodes: null,
+      nodes: options.locks.nodes.length === 0 ? null : (lockCommands) => this.#quorum(options, connection, lockCommands),
     });
     this.#replicas = new ReplicaSet(
       this.#commands,
@@ -435,10 +442,16 @@ export class ContextStore {
     return this.#locks.tryLock(ids, options);
   }
 
-  /** Who holds locks in the namespace and who waits for them, by id. Looks through all keys of the server, a thousand at a time. */
-  async locks(options: { readonly signal?: AbortSignal } = {}): Promise<readonly LockInfo[]> {
-    this.#deadline('locks', options);
-    return this.#locks.list(options.signal);
+  /**
+   * Who holds locks in the namespace and who waits for them, by id; without `ids` it looks through all keys of the server, a thousand at a
+   * time. Read locks have several holders.
+   */
+  async locks(options: LocksOptions = {}): Promise<readonly LockInfo[]> {
+    const { ids, signal } = options;
+    for (const id of ids ?? []) checkId(id, this.#options.idBytes);
+    checkCallOptions('locks', options);
+    this.#connection.check(this.#connection.deadline(this.#options.timeoutMs, signal), 'locks');
+    return this.#locks.list(ids ?? null, signal);
   }
 
   /**
@@ -701,6 +714,22 @@ export class ContextStore {
       if (stale === undefined) throw error;
       return this.#out(stale);
     }
+  }
+
+  #quorum(
+    { locks, namespace, instanceId, timeoutMs, attemptTimeoutMs }: ResolvedOptions,
+    connection: RedisConnection,
+    commands: LockCommands,
+  ) {
+    const patienceMs = Math.max(LEAST_NODE_TIMEOUT_MS, attemptTimeoutMs * NODE_TIMEOUT);
+    const nodes = locks.nodes.map((node) => new LockNode(node, `lukhas-context:${namespace}:${instanceId}:locks`, patienceMs));
+    return new NodeQuorum({
+      nodes,
+      commands,
+      namespace,
+      maxTtlMs: locks.maxTtlMs,
+      deadline: () => connection.deadline(timeoutMs),
+    });
   }
 
   #checkLock(call: 'lock' | 'tryLock', ids: string | readonly string[], options: LockOptions): void {

@@ -30,7 +30,7 @@ const NAMES = {
   dropQuarantined: CALL,
   lock: ['ttl', 'wait', 'signal', 'mode', 'within'],
   tryLock: ['ttl', 'signal', 'mode'],
-  locks: ['signal'],
+  locks: ['signal', 'ids'],
   breakLock: CALL,
 } as const satisfies Record<string, readonly string[]>;
 

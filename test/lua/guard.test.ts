@@ -2,10 +2,10 @@ import { readdirSync } from 'node:fs';
 import { expect } from 'chai';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
 import { answerCheck, guardOf } from '../../src/core/seal.js';
-import { namespaceKey, probeKeys } from '../../src/redis/keys.js';
+import { lockNodesKey, namespaceKey, nodeKeys, nodeMarkerKey, probeKeys } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
 import { checkpoint, damageDocument, damageEntries, drop, gone, lookKeys, quarantine, repair } from '../helpers/integrity.js';
-import { breakLock, extend, lock, unlock } from '../helpers/locks.js';
+import { breakLock, extend, lock, nodeVote, unlock } from '../helpers/locks.js';
 import { FAR_MS, LuaNamespace } from '../helpers/lua.js';
 import { cut, edited, sent, stored } from '../helpers/plans.js';
 import { patchFrom } from './commitFrame.js';
@@ -157,6 +157,19 @@ const CASES: readonly Case[] = [
   { script: 'extend', what: 'of one that is held', call: (lua) => extend(lua, 'b', 'holder', 7, 5_000) },
   { script: 'unlock', what: 'of one that is held', call: (lua) => unlock(lua, 'b', 'holder') },
   { script: 'break', what: 'of one that is held', call: (lua) => breakLock(lua, 'b') },
+  {
+    script: 'nodes',
+    what: 'that are used first',
+    call: (lua) => lua.run('nodes', [lockNodesKey(lua.keys.namespace)], [60_000, 'h:1']),
+  },
+  { script: 'nodelock', what: 'of one that is free', call: (lua) => nodeVote(lua, 'nodelock', 'value', [5_000]) },
+  { script: 'nodeextend', what: 'of one that is held', call: (lua) => nodeVote(lua, 'nodeextend', 'holder', [5_000], 'b') },
+  { script: 'nodeunlock', what: 'of one that is held', call: (lua) => nodeVote(lua, 'nodeunlock', 'holder', [], 'b') },
+  {
+    script: 'nodemark',
+    what: 'of a new run',
+    call: (lua) => lua.run('nodemark', [nodeMarkerKey(lua.keys.namespace)], ['run2', 5_000]),
+  },
 ];
 
 describe('the guard of the Lua scripts', function () {
@@ -174,6 +187,8 @@ describe('the guard of the Lua scripts', function () {
     await lua.redis.del(lua.of('e').context);
     await lua.redis.xadd(lua.of('f').log, '2-0', 'kind', 'deleted');
     await lua.redis.hset(lua.keys.lockBookOf('b'), 'h:7', `w ${FAR_MS} 1 tester holder`);
+    await lua.redis.hset(nodeMarkerKey(lua.keys.namespace), 'run', 1);
+    await lua.redis.zadd(nodeKeys(lua.keys.namespace, 'b')[1], FAR_MS, 'w:holder');
   });
   afterEach(() => lua.close());
 
@@ -248,6 +263,9 @@ describe('the guard of the Lua scripts', function () {
             'EXTENDED',
             'RELEASED',
             'BROKEN',
+            'NODES',
+            'VOTED',
+            'MARKED',
           ],
         ]);
       });

@@ -16,6 +16,8 @@ import {
   isContextError,
   type JsonValue,
   type ListPage,
+  type Lock,
+  type LockInfo,
   type Logger,
   type Patch,
   type StoreEvents,
@@ -193,3 +195,34 @@ export const loggers: readonly Logger[] = [console];
 export const durations: readonly Duration[] = [250, '250ms', '1h'];
 // @ts-expect-error a JSON value holds no function
 export const value: JsonValue = { f: () => 1 };
+
+export async function locking(store: ContextStore): Promise<void> {
+  const length = await store.lock(['x', 'y'] as const, async (lock) => {
+    same<typeof lock, Lock>(true);
+    await store.set('x', 1, { lock });
+    await store.update('x', () => 2, { lock, initial: 0 });
+    await store.delete('y', { lock, ifVersion: 1 });
+    await store.lock('z', () => {}, { within: lock });
+    const [token, left, signal]: [number | undefined, number, AbortSignal] = [
+      lock.fencingTokens.get('y'),
+      lock.remainingMs,
+      lock.signal,
+    ];
+    // @ts-expect-error it is given, not chosen
+    lock.fencingToken = 1;
+    return `${token} ${left} ${signal.aborted}`;
+  });
+  same<typeof length, string>(true);
+  same<Awaited<ReturnType<typeof store.tryLock>>, Lock | null>(true);
+  await using _held = await store.tryLock('x', { mode: 'read', ttl: '5s' });
+  // @ts-expect-error who tries does not wait
+  await store.tryLock('x', { wait: 5 });
+  // @ts-expect-error one of two
+  await store.lock('x', () => {}, { mode: 'both' });
+  // @ts-expect-error a read is not fenced
+  await store.get('x', { lock: await store.tryLock('x') });
+  const infos: readonly LockInfo[] = await store.locks({ ids: ['x'] });
+  const [holder] = await store.breakLock('x');
+  same<typeof holder, LockInfo['holders'][number] | undefined>(true);
+  void infos;
+}
