@@ -2,8 +2,10 @@ import { Command, Option } from 'commander';
 import { deleteCommand } from './commands/delete.js';
 import { demoCommand } from './commands/demo.js';
 import { doctorCommand } from './commands/doctor.js';
+import { exportCommand } from './commands/export.js';
 import { getCommand } from './commands/get.js';
 import { historyCommand } from './commands/history.js';
+import { importCommand } from './commands/import.js';
 import { inspectCommand } from './commands/inspect.js';
 import { listCommand } from './commands/list.js';
 import { patchCommand } from './commands/patch.js';
@@ -44,7 +46,7 @@ export function createProgram(signal: AbortSignal): Command {
   const commands = [
     getCommand, setCommand, patchCommand, deleteCommand, touchCommand, listCommand, watchCommand,
     historyCommand, inspectCommand, verifyCommand, repairCommand, restoreCommand, quarantineCommand, statsCommand, doctorCommand, upgradeCommand,
-    scrubCommand, reconcileCommand, workerCommand, demoCommand,
+    exportCommand, importCommand, scrubCommand, reconcileCommand, workerCommand, demoCommand,
   ];
   for (const create of commands) program.addCommand(create(signal).copyInheritedSettings(program));
   return withHelp(program, {

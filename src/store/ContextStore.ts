@@ -27,10 +27,14 @@ import {
 import { bytesOf } from '../redis/storedContext.js';
 import { ContextReader, type Corruption } from '../replica/ContextReader.js';
 import { ReplicaSet } from '../replica/ReplicaSet.js';
+import type { ExportOptions, ExportSource, ImportOptions, ImportResult } from './backupTypes.js';
 import { ContextWriter } from './ContextWriter.js';
 import { type CallName, checkCallOptions } from './callOptions.js';
 import { type DiagnosisReport, diagnose } from './diagnose.js';
+import type { ExportPoint } from './ExportPoint.js';
+import { exportContexts, pointToResume } from './exportContexts.js';
 import { Heartbeat } from './Heartbeat.js';
+import { importContexts } from './importContexts.js';
 import { historyOf, patchesOf, verifyContext } from './inspection.js';
 import { integrityHooks } from './integrityEvents.js';
 import { listContexts } from './listing.js';
@@ -449,6 +453,50 @@ export class ContextStore {
     return this.#integrity.copies.dropQuarantined(id, this.#deadline('dropQuarantined', options));
   }
 
+  /**
+   * All contexts as an export (docs/BACKUP.md): NDJSON, a line a chunk, verified before they are given out, each line with its checksum. Each context
+   * is consistent in itself; together they are not of one moment. What reads slowly is waited for.
+   *
+   * @throws ContextError those of the connection; a damaged context that nobody has a good copy of is told by `damaged`, and left out
+   * @example await pipeline(store.export(), createWriteStream('agents.ndjson'));
+   */
+  export(options: ExportOptions = {}): AsyncGenerator<Buffer, void, undefined> {
+    checkCallOptions('export', options);
+    const deadline = this.#steps('export', options);
+    return exportContexts({ commands: this.#commands, reader: this.#reader, deadline }, options);
+  }
+
+  /** Where an export that was interrupted can be gone on with (option `resume` of {@link export}); null: from the beginning. */
+  exportPoint(interrupted: ExportSource, options: CallOptions = {}): Promise<ExportPoint | null> {
+    checkCallOptions('exportPoint', options);
+    return pointToResume({ commands: this.#commands, deadline: this.#steps('exportPoint', options) }, interrupted);
+  }
+
+  /**
+   * Writes what an export holds, to the byte, with the expiries that it says; versions go on from those that are here. Contexts that are here
+   * already are not written again: after an interruption, run it again. A line is verified before any of it is written; `verifyExport` looks at a whole
+   * export before anything is.
+   *
+   * @throws ContextError `CORRUPT` with the number of a damaged line, or where the trailer is missing; `CONFLICT` with `ifExists: 'fail'`;
+   * `LIMIT_EXCEEDED` with the id of a document that is too large; and as `set`
+   * @example await store.import(createReadStream('agents.ndjson'), { ifExists: 'newer' });
+   */
+  import(source: ExportSource, options: ImportOptions = {}): Promise<ImportResult> {
+    checkCallOptions('import', options);
+    const { contextBytes, idBytes } = this.#options;
+    return importContexts(
+      {
+        commands: this.#commands,
+        writer: this.#writer,
+        sound: (id) => this.maintenance.sound(id),
+        limits: { contextBytes, idBytes },
+        deadline: this.#steps('import', options),
+      },
+      source,
+      options,
+    );
+  }
+
   /** The stored bytes as they are, unverified; null where there are none. */
   async rawBytes(id: string, options: CallOptions = {}): Promise<Buffer | null> {
     checkId(id, this.#options.idBytes);
@@ -601,6 +649,12 @@ export class ContextStore {
 
   #out(context: Context | null): Context | null {
     return this.#options.copyValues ? copy(context) : context;
+  }
+
+  /** A deadline for each step of a call that may take as long as it takes. */
+  #steps(call: CallName, { signal, timeout }: CallOptions): () => Deadline {
+    const each = { ...(signal === undefined ? {} : { signal }), ...(timeout === undefined ? {} : { timeout }) };
+    return () => this.#deadline(call, each);
   }
 
   /** Time and signal of a call that begins now. @throws ContextError `CLOSED`, `ABORTED`, `INVALID_OPTION` */

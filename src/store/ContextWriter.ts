@@ -97,6 +97,31 @@ export class ContextWriter {
     return this.#set(id, result, write, result.crc);
   }
 
+  /** Writes a document as it is spelled, to the byte. @throws ContextError as {@link set}; `INVALID_VALUE` where it is no JSON */
+  async setBytes(id: string, bytes: Buffer, options: WriteOptions, deadline: Deadline): Promise<WriteResult> {
+    const write = this.#prepare(id, options, 'none');
+    this.#checkLength(id, bytes.length);
+    const text = DocumentText.of(bytes);
+    const document = this.#parsed(id, text);
+    const encoded = this.#encoder.whole(text, () => document, this.#commands.protocol);
+    const result = await this.#commit(id, encoded, { ...write, ifCrc: null }, deadline);
+    return this.#set(id, result as Committed | Conflict, write, encoded.crc);
+  }
+
+  #parsed(id: string, text: DocumentText): JsonDocument {
+    const { depth } = this.#options;
+    let document: JsonDocument;
+    try {
+      document = JsonDocument.parse(text);
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      throw new ContextError('INVALID_VALUE', `${id}: the document is no JSON: ${error.message}`, { id, cause: error });
+    }
+    // says which limit it is, and where
+    if (!isPlainJson(document.value, depth)) normalize(document.value, { maxDepth: depth });
+    return document;
+  }
+
   #set(id: string, result: Committed | Conflict, write: Prepared, checksum: string): WriteResult {
     if (result.status === 'conflict') throw this.#conflict(id, write.ifVersion ?? 0, result.version, 1, true);
     return { version: result.version, checksum };

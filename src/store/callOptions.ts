@@ -27,6 +27,9 @@ const NAMES = {
   restore: CALL,
   quarantined: CALL,
   dropQuarantined: CALL,
+  export: [...CALL, 'prefix', 'resume', 'progress', 'damaged'],
+  exportPoint: CALL,
+  import: [...CALL, 'ifExists', 'partial', 'skipDamaged', 'dryRun', 'concurrency', 'progress'],
 } as const satisfies Record<string, readonly string[]>;
 
 export type CallName = keyof typeof NAMES;
