@@ -1,5 +1,5 @@
 import { formatBytes } from '../core/units.js';
-import { count } from './output.js';
+import { contextCount } from './output.js';
 
 const WIDTH = 24;
 /** Pauses between two drawings, ms: on a terminal, and as lines of their own elsewhere. */
@@ -29,7 +29,7 @@ export class ProgressBar {
     const part = Math.max(0, Math.min(1, share));
     const bar = '#'.repeat(Math.round(part * WIDTH)).padEnd(WIDTH, '.');
     const rate = formatBytes(Math.round((bytes * 1000) / Math.max(now - this.#begun, 1)));
-    const line = `${what} [${bar}] ${Math.round(part * 100)}%  ${count(contexts)} contexts  ${formatBytes(bytes)}  ${rate}/s`;
+    const line = `${what} [${bar}] ${Math.round(part * 100)}%  ${contextCount(contexts)}  ${formatBytes(bytes)}  ${rate}/s`;
     process.stderr.write(this.#tty ? `\r\x1b[K${line}` : `${line}\n`);
   }
 

@@ -86,8 +86,8 @@ export async function* readExport(source: ExportSource, options: ReaderOptions =
       }
       yield { line, record };
     } catch (error) {
-      // a last line without its end was cut off, not damaged
-      if (ended || trailer !== null || !partial || !isDamage(error)) fault(line, error);
+      // a last line without its end was cut off: what is missing is said below
+      if (ended || trailer !== null || !isDamage(error)) fault(line, error);
     }
     whole.update(raw).update(ended ? '\n' : '');
   }
@@ -95,7 +95,7 @@ export async function* readExport(source: ExportSource, options: ReaderOptions =
   if (trailer === null && !partial)
     throw new ContextError(
       'CORRUPT',
-      `the export has no trailer after line ${last}: it is incomplete; finish it with --resume, or import what there is with --partial`,
+      `the export has no trailer up to line ${last}: it is incomplete; finish it with --resume, or import what there is with --partial`,
       { expected: 'a trailer', found: `${last} lines` },
     );
 }

@@ -7,7 +7,7 @@ import { verifyExport } from '../../store/exportReader.js';
 import { usageError } from '../CliError.js';
 import { interrupted, isGzip, named, partialOf, writeFile, writeStdout } from '../exportFile.js';
 import { withHelp } from '../help.js';
-import { count } from '../output.js';
+import { contextCount, count } from '../output.js';
 import { ProgressBar } from '../ProgressBar.js';
 import { globalFlags, type Session, withStore } from '../session.js';
 
@@ -84,7 +84,7 @@ async function run(session: Session, flags: ExportFlags, gzip: boolean): Promise
       output.note(
         gzip
           ? `stopped: ${partialOf(out)} is incomplete, and can be removed`
-          : `stopped after ${count(last.contexts)} contexts: go on with --resume`,
+          : `stopped after ${contextCount(last.contexts)}: go on with --resume`,
       );
     throw error;
   }
@@ -95,7 +95,7 @@ async function run(session: Session, flags: ExportFlags, gzip: boolean): Promise
     output.document({ ok: last.damaged === 0, file: out, contexts, bytes, damaged: last.damaged, left: damaged, seconds });
   else {
     const left = last.damaged === 0 ? '' : `; ${count(last.damaged)} damaged, and left out`;
-    const sentence = `${count(contexts)} contexts, ${formatBytes(bytes)} in ${seconds} s${left}`;
+    const sentence = `${contextCount(contexts)}, ${formatBytes(bytes)} in ${seconds} s${left}`;
     if (out === undefined) output.note(sentence);
     else output.line(`${out}  ${sentence}`);
   }

@@ -5,7 +5,7 @@ import { verifyExport } from '../../store/exportReader.js';
 import { usageError } from '../CliError.js';
 import { isGzip, type Reading, reading } from '../exportFile.js';
 import { withHelp } from '../help.js';
-import { count } from '../output.js';
+import { contextCount, count } from '../output.js';
 import { ProgressBar } from '../ProgressBar.js';
 import { globalFlags, type Session, withStore } from '../session.js';
 
@@ -119,8 +119,6 @@ function report({ output }: Pick<Session, 'store' | 'output'>, result: ImportRes
     ] as const
   ).flatMap(([number, what]) => (number === 0 ? [] : [`${count(number)} ${what}`]));
   const would = flags.dryRun ? 'nothing was written; it would be: ' : '';
-  output.line(
-    `${count(contexts)} contexts, ${formatBytes(bytes)} in ${seconds} s: ${would}${parts.join(', ') || 'nothing to do'}`,
-  );
-  if (leftOut > 0) output.note(`${count(leftOut)} contexts are not in the export: they were damaged where it was made`);
+  output.line(`${contextCount(contexts)}, ${formatBytes(bytes)} in ${seconds} s: ${would}${parts.join(', ') || 'nothing to do'}`);
+  if (leftOut > 0) output.note(`left out of the export: ${contextCount(leftOut)}, damaged where it was made`);
 }
