@@ -72,13 +72,6 @@ end
 
 local function present(id, keys, f)
   local exp, due = tonumber(f.exp or nil), redis.call('ZSCORE', exp_index, id)
-  if f.intent then
-    local deadline = tonumber(string.match(f.intent, ' (%d+)$'))
-    if deadline and deadline <= now then
-      redis.call('HDEL', keys.context, 'intent')
-      intents = intents + 1
-    end
-  end
   local trusted = f.q or (f.seal and f.seal == seal_of(id, f.v, f.crc, f.sha, f.len, f.at, f.exp)) or (not f.seal and sealed == '0')
   if not trusted then
     damaged[#damaged + 1] = id
@@ -111,6 +104,20 @@ local function present(id, keys, f)
   if account(id, used) then
     sizes = sizes + 1
   end
+end
+
+-- An intent that nobody can end any more: its record is gone, or it is malformed. True where a transaction is still about to create the context.
+local function settle_intent(keys, f)
+  if not f.intent then
+    return false
+  end
+  local txn, deadline, part = string.match(f.intent, '^(%S+) (%d+) (%d+) %d+$')
+  if not txn or (tonumber(deadline) <= now and redis.call('EXISTS', tag .. ':t:' .. txn .. '.' .. part) == 0) then
+    redis.call('HDEL', keys.context, 'intent')
+    intents = intents + 1
+    return false
+  end
+  return not f.v
 end
 
 local function absent(id, keys)
@@ -156,7 +163,9 @@ for i = 3, #ARGV - 1 do
   end
   -- it is there for the duration of one script only
   leftovers = leftovers + redis.call('DEL', tag .. ':o:' .. id)
-  if redis.call('EXISTS', keys.context) == 1 then
+  if settle_intent(keys, f) then
+    -- it is accounted once it is there
+  elseif redis.call('EXISTS', keys.context) == 1 then
     present(id, keys, f)
   else
     absent(id, keys)

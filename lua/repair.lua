@@ -46,7 +46,7 @@ local writes, manifest, found, length
 if plan == '' then
   writes, found, length = { 'data', ARGV[6] }, redis.sha1hex(ARGV[6]), #ARGV[6]
 else
-  local built, why = run_plan(context, plan, nil)
+  local built, why = run_plan(ARGV, context, plan, nil)
   if not built then
     return answered({ 'CHECKSUM', why, 0 })
   end

@@ -107,6 +107,7 @@ function checkUses(table: 'KEYS' | 'ARGV', declared: readonly Parameter[], scrip
   const open = declared.find((parameter) => parameter.open);
   const used = new Set<number>();
   let computed = false;
+  let whole = false;
   for (const { file, tokens } of scripts) {
     const where = (line: number): string => (file === scripts[0]?.file ? '' : ` (${file}:${line})`);
     const at = (line: number): number => (file === scripts[0]?.file ? line : 1);
@@ -122,12 +123,15 @@ function checkUses(table: 'KEYS' | 'ARGV', declared: readonly Parameter[], scrip
         }
       } else if (code[index - 1]?.text !== '#') {
         computed = true;
-        if (!open)
+        // given to a function of an include, which reads them by their places
+        if (bracket?.text === ')' || bracket?.text === ',') whole = true;
+        else if (!open)
           problem(at(line), `${table} is used with a computed index: declare '${table}[n..]' or '${table}[*]'${where(line)}`);
       }
     });
   }
   for (const { from, open, line } of declared) {
+    if (whole) continue;
     if (open ? !computed && ![...used].some((n) => n >= from) : !used.has(from)) {
       problem(line, `${table}[${from}${open ? '..' : ''}] is declared and not used`);
     }

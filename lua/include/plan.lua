@@ -1,7 +1,7 @@
 -- plan: new chunks of a document from the stored ones and from arguments, by string operations, each verified by its SHA-1. Reads, never writes.
 --   A plan is lines (src/core/storagePlan.ts writes them):
 --     @ <from> <length>                   the lines that follow stand in the manifest instead of these bytes of the old one
---     <name> <length> <sha1> <piece> ...  a chunk to write; piece <source>:<from>:<length>, source a stored chunk, or #<n> for ARGV[n]
+--     <name> <length> <sha1> <piece> ...  a chunk to write; piece <source>:<from>:<length>, source a stored chunk, or #<n> for the n-th argument
 --     = <name> <length> <sha1>            a stored chunk that stays, listed at this place
 --     - <name>                            a stored chunk that goes; those that the new manifest lacks go anyway, and no other may
 --   Answers what to write, or nil and why not: `malformed`, or the name of the first chunk whose result is not what it should be; and the stored
@@ -27,8 +27,8 @@ local function ends_line(text, at)
   return at == 0 or string.byte(text, at) == 10
 end
 
--- `manifest` is nil where the plan does not build on the stored document, '' where that is whole.
-local function run_plan(context, plan, manifest)
+-- `args` are those that `#<n>` names. `manifest` is nil where the plan does not build on the stored document, '' where that is whole.
+local function run_plan(args, context, plan, manifest)
   local in_place = manifest ~= nil
   manifest = manifest or ''
   local lines, wanted, sources = {}, {}, {}
@@ -90,7 +90,7 @@ local function run_plan(context, plan, manifest)
       for source, from, count in string.gmatch(rest, ' (#?%w+):(%d+):(%d+)') do
         local text
         if string.sub(source, 1, 1) == '#' then
-          text = ARGV[tonumber(string.sub(source, 2)) or 0]
+          text = args[tonumber(string.sub(source, 2)) or 0]
           if not text then
             return nil, 'malformed', sources
           end

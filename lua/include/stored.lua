@@ -19,3 +19,9 @@ local function stored_fields(key)
   return { v = f[1], crc = f[2], sha = f[3], len = f[4], at = f[5], exp = f[6], seal = f[7], q = f[8], op = f[9], fence = f[10], intent = f[11],
     kf = f[12], chunks = f[13] }
 end
+
+-- Whether it is there, at a time (ms).
+local function is_live(stored, at)
+  local exp = tonumber(stored.exp or nil)
+  return stored.v ~= false and not (exp and exp <= at)
+end

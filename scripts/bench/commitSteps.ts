@@ -88,7 +88,7 @@ class Writer {
   async commit(id: string, data: string, patch: { text: string; baseVersion: number; baseCrc: string } | null): Promise<number> {
     const result = await this.#commands.commit(
       {
-        ...{ id, operation: this.#operation(), ifVersion: null, ifCrc: null, ttl: 'none' },
+        ...{ id, operation: this.#operation(), ifVersion: null, ifCrc: null, ttl: 'none', fence: 0 },
         ...{ length: Buffer.byteLength(data), crc: crc32Hex(data), sha1: sha1Hex(data) },
         storage: { form: 'whole', data },
         payload: { kind: patch === null ? 'full' : 'patch', encoding: '-', bytes: patch?.text ?? null },

@@ -15,18 +15,24 @@ import {
   commitHeader,
   type FieldsDamaged,
   guardedArguments,
+  type Intent,
+  type Intents,
+  parseIntent,
+  type RemoveRequest,
 } from './commitRequest.js';
 import { type ContextKeys, contextKey, type Keys, type ShardKeys } from './keys.js';
 import { type LogEntry, logEntry } from './logEntries.js';
 import type { Argument, Deadline, RedisConnection } from './RedisConnection.js';
-import { chunkRanges, isChunked, type Layout, named, READ_FIELDS, type StoredContext, storedContext } from './storedContext.js';
+import {
+  chunkRanges,
+  isChunked,
+  type Layout,
+  named,
+  READ_FIELDS,
+  type StoredContext,
+  storedOrIntended,
+} from './storedContext.js';
 import { writeWithRetries } from './writeRetries.js';
-
-export interface RemoveRequest {
-  readonly id: string;
-  readonly operation: string;
-  readonly ifVersion: number | null;
-}
 
 export type Removed =
   | { readonly status: 'deleted'; readonly version: number; readonly at: number }
@@ -119,6 +125,8 @@ const LOST_CONTEXT: StoredContext = {
   facts: { v: '', crc: '', sha: '', len: '', at: '', exp: null },
   seal: '',
   quarantined: '',
+  intent: '',
+  placeholder: false,
 };
 /** Stands for a context whose chunks have still to be asked for. */
 const CHUNKED = Symbol('chunked');
@@ -131,6 +139,8 @@ export class ContextCommands {
   protocol: 1 | 2 = 2;
   /** Whether every context and log entry of the namespace carries a seal, so that a missing one is damage. */
   sealed = false;
+  /** Who ends transactions that stand in the way. */
+  intents: Intents | null = null;
   readonly #commitSettings: string;
   readonly #chunked = new LRUCache<string, true>({ max: REMEMBERED });
 
@@ -144,15 +154,14 @@ export class ContextCommands {
 
   /** @throws ContextError `CHECKSUM`, `WRITE_CORRUPT`, `FENCED`, `LOCKED`, `OUTCOME_UNKNOWN` and those of the connection */
   async commit(request: CommitRequest, deadline: Deadline): Promise<Committed | Conflict | BaseMismatch | FieldsDamaged> {
-    const { id, payload } = request;
+    const { id } = request;
     const keys = this.keys.of(id);
-    const head = commitHeader(request, this.settings.instanceId);
-    const tail = `0 ${payload.kind} ${payload.encoding} ${this.#commitSettings} ${this.#mode}`;
-    const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'commit' }, (attempt) => {
-      const args = commitArguments(request, `${head} ${attempt} ${tail}`, keys.channel);
-      const guarded = guardedArguments(args, payload.kind);
-      return this.connection.runScript<ScriptReply>(deadline, 'commit', [...writeKeys(keys), keys.old], args, guarded);
-    });
+    const reply = await this.#unheld(id, deadline, () =>
+      writeWithRetries(this.connection, deadline, { id, doing: 'commit' }, (attempt) => {
+        const { args, guarded } = this.commitWords(request, attempt);
+        return this.connection.runScript<ScriptReply>(deadline, 'commit', [...writeKeys(keys), keys.old], args, guarded);
+      }),
+    );
     const [status, version] = reply;
     if (status === 'COMMITTED') {
       if (request.storage.form === 'plan') this.#chunked.set(id, true);
@@ -189,6 +198,31 @@ export class ContextCommands {
     return this.#refused(reply, id);
   }
 
+  /** What the script is sent for a commit, and what of it the guard covers. @param attempt - the words `till previousTill firstSent` */
+  commitWords(request: CommitRequest, attempt: string): { readonly args: Argument[]; readonly guarded: Argument[] } {
+    const { payload, fence } = request;
+    const head = commitHeader(request, this.settings.instanceId);
+    const tail = `${fence} ${payload.kind} ${payload.encoding} ${this.#commitSettings} ${this.#mode}`;
+    const args = commitArguments(request, `${head} ${attempt} ${tail}`, this.keys.of(request.id).channel);
+    return { args, guarded: guardedArguments(args, payload.kind) };
+  }
+
+  /** The same of a deletion; the guard covers all. */
+  removeWords({ id, operation, ifVersion, fence }: RemoveRequest, attempt: string): Argument[] {
+    const { instanceId, tombstoneMs } = this.settings;
+    const header = `${operation} ${instanceId} ${ifVersion ?? '-'} - ${attempt} ${fence}`;
+    return [header, `${tombstoneMs} ${PUBLISH} ${this.#mode}`, id, this.keys.of(id).channel];
+  }
+
+  /** Runs a write again once the transaction that holds its context is settled. */
+  async #unheld(id: string, deadline: Deadline, run: () => Promise<ScriptReply>): Promise<ScriptReply> {
+    for (;;) {
+      const reply = await run();
+      if (reply[0] !== 'LOCKED' || this.intents === null) return reply;
+      await this.intents.settled(id, intentIn(reply, 1), deadline);
+    }
+  }
+
   /** The last words of the scripts' settings: protocol, and whether a missing seal is damage. */
   get #mode(): string {
     return `${this.protocol} ${this.sealed ? 1 : 0}`;
@@ -197,14 +231,10 @@ export class ContextCommands {
   async remove(request: RemoveRequest, deadline: Deadline): Promise<Removed | Conflict | FieldsDamaged> {
     const { id } = request;
     const keys = this.keys.of(id);
-    const head = `${request.operation} ${this.settings.instanceId} ${request.ifVersion ?? '-'} -`;
-    const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'delete' }, (attempt) =>
-      this.connection.runScript<ScriptReply>(deadline, 'delete', writeKeys(keys), [
-        `${head} ${attempt} 0`,
-        `${this.settings.tombstoneMs} ${PUBLISH} ${this.#mode}`,
-        id,
-        keys.channel,
-      ]),
+    const reply = await this.#unheld(id, deadline, () =>
+      writeWithRetries(this.connection, deadline, { id, doing: 'delete' }, (attempt) =>
+        this.connection.runScript<ScriptReply>(deadline, 'delete', writeKeys(keys), this.removeWords(request, attempt)),
+      ),
     );
     if (reply[0] === 'DELETED' || reply[0] === 'APPLIED')
       return { status: 'deleted', version: Number(reply[1]), at: Number(reply[2]) };
@@ -284,7 +314,9 @@ export class ContextCommands {
    */
   async read(id: string, deadline: Deadline): Promise<StoredContext | null> {
     for (let tries = 0; ; tries += 1) {
-      const found = await this.#read(id, deadline);
+      const read = await this.#read(id, deadline);
+      if (await this.#overtaken(id, read, deadline)) continue;
+      const found = read === null || read.placeholder ? null : read;
       if (found !== null || tries === MOST_DENIALS) return found;
       const facts = await this.versionOf(id, deadline);
       if (facts === null) return null;
@@ -292,11 +324,17 @@ export class ContextCommands {
     }
   }
 
+  /** What was read beside an intent may have been decided to be something else before: a reader never sees part of a transaction. */
+  async #overtaken(id: string, stored: StoredContext | null, deadline: Deadline): Promise<boolean> {
+    const intent = stored === null || stored.intent === '' ? null : parseIntent(stored.intent);
+    return intent !== null && this.intents !== null && (await this.intents.overtaken(id, intent, deadline));
+  }
+
   async #read(id: string, deadline: Deadline): Promise<StoredContext | null> {
     const key = contextKey(this.keys.shardOf(id), id);
     if (!this.#chunked.has(id)) {
       const fields = named(await this.asked(deadline, 'read', (client) => client.hmgetBuffer(key, ...READ_FIELDS)));
-      if (!isChunked(fields)) return storedContext(fields);
+      if (!isChunked(fields)) return storedOrIntended(fields);
     }
     return this.#whole(id, await this.asked(deadline, 'read', (client) => client.hgetallBuffer(key)));
   }
@@ -304,7 +342,13 @@ export class ContextCommands {
   /** Several, as {@link read}, in the order of the ids. */
   async readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
     const found = await this.#readMany(ids, deadline);
-    return Promise.all(found.map((stored, index) => stored ?? this.#confirmed(ids[index] as string, deadline)));
+    return Promise.all(
+      found.map(async (stored, index) => {
+        const id = ids[index] as string;
+        if (await this.#overtaken(id, stored, deadline)) return this.read(id, deadline);
+        return stored === null || stored.placeholder ? this.#confirmed(id, deadline) : stored;
+      }),
+    );
   }
 
   /** Nothing was found: whether that is so. Those that are asked in one tick share a pipeline. */
@@ -321,7 +365,7 @@ export class ContextCommands {
         ? client.hgetallBuffer(key).then((fields) => this.#whole(id, fields))
         : client.hmgetBuffer(key, ...READ_FIELDS).then((reply) => {
             const fields = named(reply);
-            return isChunked(fields) ? CHUNKED : storedContext(fields);
+            return isChunked(fields) ? CHUNKED : storedOrIntended(fields);
           });
     };
     const first = await this.asked(deadline, 'read', (client) =>
@@ -336,7 +380,7 @@ export class ContextCommands {
   #whole(id: string, fields: Record<string, Buffer>): StoredContext | null {
     if (isChunked(fields)) this.#chunked.set(id, true);
     else this.#chunked.delete(id);
-    return storedContext(fields);
+    return storedOrIntended(fields);
   }
 
   /** How the stored document is cut: the ranges of its chunks, in its order; null where there is none. */
@@ -569,10 +613,18 @@ export class ContextCommands {
 }
 
 /** A question that was damaged on its way was not answered: it is asked again. */
-function arrivedWhole<T extends readonly unknown[]>(reply: T): T {
+export function arrivedWhole<T extends readonly unknown[]>(reply: T): T {
   if (String(reply[0]) === 'GARBLED')
     throw new ContextError('CONNECTION', 'the question was damaged on its way: check the network path');
   return reply;
 }
+
+/** The intent in the words of a refusal, from the one that names the transaction. */
+export const intentIn = (reply: readonly (string | number | null)[], at: number): Intent => ({
+  txn: String(reply[at]),
+  deadline: Number(reply[at + 1]),
+  part: Number(reply[at + 2]),
+  home: Number(reply[at + 3]),
+});
 
 const writeKeys = (keys: ContextKeys): string[] => [keys.context, keys.log, keys.exp, keys.use, keys.size, keys.mem];

@@ -1,5 +1,5 @@
 /** What a commit sends: the document or how Redis makes it of the stored one, what subscribers get, and under which conditions. */
-import type { Argument } from './RedisConnection.js';
+import type { Argument, Deadline } from './RedisConnection.js';
 
 /** How Redis comes by the new bytes. */
 export type Storage =
@@ -29,6 +29,44 @@ export interface CommitRequest {
   readonly ifVersion: number | null;
   readonly ifCrc: string | null;
   readonly ttl: number | 'keep' | 'none';
+  /** Fencing token of the lock that it is made with, 0 without one. */
+  readonly fence: number;
+}
+
+export interface RemoveRequest {
+  readonly id: string;
+  readonly operation: string;
+  readonly ifVersion: number | null;
+  readonly fence: number;
+}
+
+/** The mark of a transaction over several shards in a context that it is about to change. */
+export interface Intent {
+  readonly txn: string;
+  /** Time by Redis's clock after which anybody may end what was not decided, ms. */
+  readonly deadline: number;
+  /** Number of the part that the context is in. */
+  readonly part: number;
+  /** Shard that has the record of part 0, with the decision. */
+  readonly home: number;
+}
+
+/** The intent in a context's field, or null where there is none or it is malformed. */
+export function parseIntent(field: string): Intent | null {
+  const [, txn, deadline, part, home] = /^(\S+) (\d+) (\d+) (\d+)$/.exec(field) ?? [];
+  return txn === undefined ? null : { txn, deadline: Number(deadline), part: Number(part), home: Number(home) };
+}
+
+/** Ends what stands in the way of others, once it is known how: see `src/transactions/IntentSettler.ts`. */
+export interface Intents {
+  /**
+   * Waits until the intent is out of the way, however long the call has.
+   *
+   * @throws ContextError `LOCKED` where its time ends before
+   */
+  settled(id: string, intent: Intent, deadline: Deadline): Promise<void>;
+  /** Whether what was read beside the intent is to be read again: false where it was right when it was read. */
+  overtaken(id: string, intent: Intent, deadline: Deadline): Promise<boolean>;
 }
 
 export interface Conflict {

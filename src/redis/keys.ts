@@ -10,6 +10,8 @@ export interface ShardKeys {
   readonly mem: string;
   /** Damaged contexts that a sweep passes over, by the time when it looks at them again. */
   readonly skip: string;
+  /** Transactions over several shards that are not settled here, by the deadline of their intents. */
+  readonly txn: string;
 }
 
 export interface ContextKeys extends ShardKeys {
@@ -66,6 +68,11 @@ export class Keys {
     return { pattern: `${prefix.replace(/[\\*?[\]^-]/g, '\\$&')}*`, idOf: (key) => key.slice(prefix.length) };
   }
 
+  /** What a transaction over several shards keeps in one of them; the record of part 0 has its decision. */
+  transactionOf(shard: ShardKeys, txn: string, part: number): string {
+    return `${shard.tag}:t:${txn}.${part}`;
+  }
+
   /** Where instances ask each other for a document, and where one of them is answered. */
   get peers(): string {
     return `{lc:${this.namespace}}:peers`;
@@ -79,7 +86,16 @@ export const contextKey = (shard: ShardKeys, id: string): string => `${shard.tag
 
 function shardKeys(namespace: string, shard: number): ShardKeys {
   const tag = `{lc:${namespace}:${shard}}`;
-  return { shard, tag, exp: `${tag}:exp`, use: `${tag}:use`, size: `${tag}:size`, mem: `${tag}:mem`, skip: `${tag}:skip` };
+  return {
+    shard,
+    tag,
+    exp: `${tag}:exp`,
+    use: `${tag}:use`,
+    size: `${tag}:size`,
+    mem: `${tag}:mem`,
+    skip: `${tag}:skip`,
+    txn: `${tag}:txn`,
+  };
 }
 
 /** Hash with what was fixed when the namespace was created. */

@@ -24,10 +24,14 @@ export interface StoredContext {
   readonly seal: string;
   /** Why the document was moved to quarantine; empty where it was not. */
   readonly quarantined: string;
+  /** The mark of a transaction over several shards that is about to change it; empty where there is none. */
+  readonly intent: string;
+  /** There is nothing but that mark: a transaction is about to create it. */
+  readonly placeholder: boolean;
 }
 
 /** What a read asks for first; where `chunks` answers and `data` does not, the chunks have to be asked for by name. */
-export const READ_FIELDS = ['data', 'v', 'crc', 'len', 'at', 'exp', 'chunks', 'sha', 'seal', 'q'] as const;
+export const READ_FIELDS = ['data', 'v', 'crc', 'len', 'at', 'exp', 'chunks', 'sha', 'seal', 'q', 'intent'] as const;
 
 type Fields = Readonly<Record<string, Buffer | null | undefined>>;
 
@@ -62,10 +66,20 @@ export function chunkRanges(manifest: string): { readonly name: string; readonly
   });
 }
 
-/** A chunk that the list names and that is not there is empty: its length and checksum will tell. */
+/** The context, or null where there is none (yet). */
 export function storedContext(fields: Fields): StoredContext | null {
-  const { data, v, crc, len, at, exp, chunks: manifest, sha, seal, q } = fields;
-  if (!v && !data && !manifest && !crc && !sha && !len) return null;
+  const stored = storedOrIntended(fields);
+  return stored?.placeholder === true ? null : stored;
+}
+
+/**
+ * The context, or what a transaction has left where it is about to create one. A chunk that the list names and that is not there is empty:
+ * its length and checksum will tell.
+ */
+export function storedOrIntended(fields: Fields): StoredContext | null {
+  const { data, v, crc, len, at, exp, chunks: manifest, sha, seal, q, intent } = fields;
+  const placeholder = !v && !data && !manifest && !crc && !sha && !len;
+  if (placeholder && !intent) return null;
   const text = (bytes: Buffer | null | undefined): string => bytes?.toString() ?? '';
   const chunks: StoredChunk[] = [];
   if (!data && manifest) {
@@ -82,6 +96,8 @@ export function storedContext(fields: Fields): StoredContext | null {
     facts: { v: text(v), crc: text(crc), sha: text(sha), len: text(len), at: text(at), exp: exp ? text(exp) : null },
     seal: text(seal),
     quarantined: text(q),
+    intent: text(intent),
+    placeholder,
   };
 }
 

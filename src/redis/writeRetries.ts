@@ -50,16 +50,16 @@ export async function writeWithRetries(
       if (error.code === 'REDIS_READONLY') connection.moveOn(demotion(error) ?? error.message);
       failed = error;
       if (error.code === 'CONNECTION' || error.code === 'TIMEOUT') previousTill = Math.max(previousTill, till);
-      await pause(backoff(tries), deadline);
+      await pauseWithin(backoff(tries), deadline);
       continue;
     }
     switch (reply[0]) {
       case 'LATE':
         clock.observe(sentAt, performance.now(), Number(reply[1]));
-        await pause(backoff(tries), deadline);
+        await pauseWithin(backoff(tries), deadline);
         continue;
       case 'PENDING':
-        await pause(Number(reply[1]), deadline);
+        await pauseWithin(Number(reply[1]), deadline);
         continue;
       case 'CHECKSUM':
       case 'GARBLED':
@@ -138,7 +138,7 @@ function timedOut(
 }
 
 /** Waits, but not past the deadline or an abort; the next step notices those. */
-function pause(ms: number, deadline: Deadline): Promise<void> {
+export function pauseWithin(ms: number, deadline: Deadline): Promise<void> {
   return new Promise((resolve) => {
     let offAbort = (): void => {};
     const timer = setTimeout(

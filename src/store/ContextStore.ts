@@ -27,8 +27,9 @@ import {
 import { bytesOf } from '../redis/storedContext.js';
 import { ContextReader, type Corruption } from '../replica/ContextReader.js';
 import { ReplicaSet } from '../replica/ReplicaSet.js';
+import type { Transaction } from '../transactions/Transaction.js';
 import type { ExportOptions, ExportSource, ImportOptions, ImportResult } from './backupTypes.js';
-import { ContextWriter } from './ContextWriter.js';
+import { ContextWriter, DEFAULT_ATTEMPTS } from './ContextWriter.js';
 import { type CallName, checkCallOptions } from './callOptions.js';
 import { type DiagnosisReport, diagnose } from './diagnose.js';
 import type { ExportPoint } from './ExportPoint.js';
@@ -46,6 +47,7 @@ import { listQuarantined, restoreContext } from './quarantine.js';
 import { StoreEmitter } from './StoreEmitter.js';
 import { sweepMetrics } from './sweepMetrics.js';
 import { traced } from './tracing.js';
+import { type StoreTransactions, storeTransactions } from './transactions.js';
 import type {
   CallOptions,
   DeleteOptions,
@@ -63,6 +65,7 @@ import type {
   StoreEventName,
   StoreEvents,
   StoreStats,
+  TransactionOptions,
   UpdateOptions,
   UpdateResult,
   VerifyResult,
@@ -105,6 +108,7 @@ export class ContextStore {
   readonly #emitter: StoreEmitter;
   readonly #heartbeat: Heartbeat;
   readonly #ttl: PredictiveTtl | null;
+  readonly #transactions: StoreTransactions;
   #closing: Promise<void> | null = null;
 
   private constructor(
@@ -163,6 +167,18 @@ export class ContextStore {
       },
     );
     this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter, logger, this.#integrity);
+    this.#transactions = storeTransactions(
+      {
+        commands: this.#commands,
+        reader: this.#reader,
+        replicas: this.#replicas,
+        writer: this.#writer,
+        integrity: this.#integrity,
+      },
+      options,
+      emitter,
+      logger,
+    );
     this.maintenance = new Maintenance({
       commands: this.#commands,
       redis: options.redis,
@@ -171,6 +187,7 @@ export class ContextStore {
       repair: (id, where, deadline) => this.#integrity.repair(id, where, deadline),
       lost: (id, error) => this.#integrity.lost(id, error),
       expired: swept,
+      settler: this.#transactions.settler,
     });
     this.#heartbeat = new Heartbeat(
       { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
@@ -338,6 +355,33 @@ export class ContextStore {
     options: CallOptions = {},
   ): Promise<{ version: number; expiresAt: number | null } | null> {
     return this.#write('touch', id, options, (deadline) => this.#writer.touch(id, ttl, deadline));
+  }
+
+  /**
+   * Reads and writes several contexts as one: what the function stages is written together, or not at all, and only if nothing that it has read
+   * has changed meanwhile; else it runs again, so it should have no other effects. What it returns is what comes back. It may write nothing:
+   * what it has read is then of one moment. Up to 100 contexts and 32 MiB.
+   *
+   * In one shard that takes one round trip, over several three; no context is held for longer than `transactions.recoverAfter` whatever becomes
+   * of this process (docs/TRANSACTIONS.md).
+   *
+   * @throws ContextError `CONFLICT` after `attempts` runs, or where an expected version is not there; `OUTCOME_UNKNOWN` where the connection
+   * broke at the decision; `LIMIT_EXCEEDED`, `NOT_FOUND`, `PATCH_FAILED`, `TIMEOUT`, …; and what the function throws, nothing being written then
+   * @example
+   * await store.transaction(async (tx) => {
+   *   const from = await tx.get('account-1');
+   *   tx.patch('account-1', [{ op: 'replace', path: '/balance', value: from.value.balance - 10 }]);
+   *   tx.delete('reservation-7');
+   * });
+   */
+  async transaction<T>(run: (tx: Transaction) => T | Promise<T>, options: TransactionOptions = {}): Promise<T> {
+    const deadline = this.#deadline('transaction', options);
+    const attempts = options.attempts ?? DEFAULT_ATTEMPTS;
+    if (!(Number.isSafeInteger(attempts) && attempts >= 1))
+      throw new ContextError('INVALID_ARGUMENT', `attempts is ${String(attempts)}; it must be a whole number of at least 1`);
+    return traced('transaction', this.namespace, undefined, () =>
+      this.#transactions.preserver.run(run, { attempts, locked: null }, deadline),
+    );
   }
 
   /** A page of the namespace, in no order. An id that is there all the while is listed; one may come twice while others change. */
@@ -575,6 +619,7 @@ export class ContextStore {
         squash: this.#replicas.squashCounters,
       },
       ttl: this.#ttl === null ? null : { tracked: this.#ttl.tracked, ...this.#ttl.counters },
+      transactions: this.#transactions.stats(),
       ...this.#writer.counters,
       resyncs,
       checksumFailures,
@@ -599,6 +644,7 @@ export class ContextStore {
       await this.#integrity.close();
       this.#replicas.close();
       await this.#connection.close();
+      await this.#transactions.preserver.close();
       await predicted;
     })();
     return this.#closing;

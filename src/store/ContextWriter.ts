@@ -8,7 +8,7 @@ import { type JsonValue, normalize } from '../core/json.js';
 import { checkId } from '../core/names.js';
 import { applyPatch, type Patch, validatePatch } from '../core/patch.js';
 import { isPlainJson } from '../core/plainJson.js';
-import { parseDuration } from '../core/units.js';
+import { timeToLive } from '../core/timeToLive.js';
 import type { Integrity } from '../integrity/Integrity.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { BaseMismatch, Committed, Conflict, FieldsDamaged } from '../redis/commitRequest.js';
@@ -23,10 +23,8 @@ import type { ResolvedOptions } from './options.js';
 import type { StoreEmitter } from './StoreEmitter.js';
 import type { Logger, UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
 
-/** 100 years, ms. */
-const MAX_TTL_MS = 100 * 365 * 86_400_000;
 /** How often `update` and `patch` run again on a conflict. */
-const DEFAULT_ATTEMPTS = 64;
+export const DEFAULT_ATTEMPTS = 64;
 const BACKOFF_BASE_MS = 1;
 const BACKOFF_MAX_MS = 64;
 
@@ -155,19 +153,12 @@ export class ContextWriter {
     checkId(id, this.#options.idBytes);
     const expected = checkVersion(ifVersion);
     const result = await this.#sound(id, deadline, () =>
-      this.#commands.remove({ id, operation: this.#operation(), ifVersion: expected }, deadline),
+      this.#commands.remove({ id, operation: this.#operation(), ifVersion: expected, fence: 0 }, deadline),
     );
     if (result.status === 'conflict') throw this.#conflict(id, expected ?? 0, result.version, 1, true);
     if (result.status === 'absent') return null;
-    const { version, at } = result;
-    this.counters.commits += 1;
-    this.#replicas.committed(
-      id,
-      { ...absent(version), at },
-      { kind: 'deleted', version, at, crc: '', value: undefined, bytes: 0, patch: null, base: undefined },
-    );
-    this.#emitter.emit('context:committed', { id, version, checksum: '', bytes: 0, frameBytes: 0, kind: 'deleted', at });
-    return { version };
+    this.deleted(id, result.version, result.at);
+    return { version: result.version };
   }
 
   async touch(
@@ -255,15 +246,7 @@ export class ContextWriter {
   ): Promise<(Committed & { readonly crc: string }) | (Conflict & { readonly crc: string })> {
     let base = given;
     for (let tries = 0; ; tries += 1) {
-      const { protocol } = this.#commands;
-      const document = once(() => this.#document(id, value));
-      const derives = protocol === 2 && this.#encoder.derives;
-      const next = base === null ? null : changed(base, value, derives, document, base === given ? patch : null);
-      if (next !== null) this.#checkLength(id, next.document.text.length);
-      const encoded =
-        next === null || base === null
-          ? this.#encoder.whole(document().text, document, protocol)
-          : this.#encoder.change(base, next, protocol, tries > 1 || this.#reader.isDamaged(id));
+      const encoded = this.encode(id, base, value, base === given ? patch : null, tries > 1);
       const result = await this.#commit(id, encoded, condition, deadline, base === given ? patch : null);
       if (result.status !== 'baseMismatch') return { ...result, crc: encoded.crc };
       this.#encoder.counters.baseMismatches += 1;
@@ -273,6 +256,21 @@ export class ContextWriter {
       }
       if (tries === 0 && base !== null) base = await this.#storedBase(id, base, deadline);
     }
+  }
+
+  /**
+   * What has to travel for a value that follows a base, or nothing that is known.
+   *
+   * @param whole - Redis gets the document as it is, whatever could be saved
+   */
+  encode(id: string, base: ReplicaState | null, value: JsonValue, patch: Patch | null, whole: boolean): Encoded {
+    const { protocol } = this.#commands;
+    const document = once(() => this.#document(id, value));
+    const derives = protocol === 2 && this.#encoder.derives;
+    const next = base === null ? null : changed(base, value, derives, document, patch);
+    if (next !== null) this.#checkLength(id, next.document.text.length);
+    if (next === null || base === null) return this.#encoder.whole(document().text, document, protocol);
+    return this.#encoder.change(base, next, protocol, whole || this.#reader.isDamaged(id));
   }
 
   /** What Redis has instead of a base: often the same document, put into other chunks. */
@@ -302,12 +300,29 @@ export class ContextWriter {
   ): Promise<Committed | Conflict | BaseMismatch> {
     const operation = this.#operation();
     const { document, ...sent } = encoded;
-    const { crc, length } = sent;
+    const { crc } = sent;
     const done = this.#replicas.committing(id, () => ({ operation, crc, document: document(), patch }));
     const result = await this.#sound(id, deadline, () =>
-      this.#commands.commit({ id, operation, ...sent, ...condition }, deadline),
+      this.#commands.commit({ id, operation, ...sent, ...condition, fence: 0 }, deadline),
     ).finally(done);
-    if (result.status !== 'committed') return result;
+    if (result.status === 'committed') this.committed(id, encoded, result, patch);
+    return result;
+  }
+
+  /** A deletion was done. */
+  deleted(id: string, version: number, at: number): void {
+    this.counters.commits += 1;
+    this.#replicas.committed(
+      id,
+      { ...absent(version), at },
+      { kind: 'deleted', version, at, crc: '', value: undefined, bytes: 0, patch: null, base: undefined },
+    );
+    this.#emitter.emit('context:committed', { id, version, checksum: '', bytes: 0, frameBytes: 0, kind: 'deleted', at });
+  }
+
+  /** A commit was done: the replica of this process goes there at once. */
+  committed(id: string, encoded: Encoded, result: Omit<Committed, 'status' | 'memoryBytes'>, patch: Patch | null): void {
+    const { crc, length, document } = encoded;
     const { version, at, kind, frameBytes } = result;
     this.counters.commits += 1;
     if (!encoded.base?.sha1) this.#reader.mended(id);
@@ -335,7 +350,6 @@ export class ContextWriter {
       this.#replicas.committed(id, state, step);
     }
     this.#emitter.emit('context:committed', { id, version, checksum: crc, bytes: length, frameBytes, kind, at });
-    return result;
   }
 
   /** Where the stored fields are damaged they are repaired, and it is tried again. @throws ContextError `CORRUPT` where they cannot be */
@@ -461,22 +475,6 @@ function checkVersion(version: number | undefined): number | null {
   throw new ContextError(
     'INVALID_ARGUMENT',
     `ifVersion is ${String(version)}; it must be a whole number, 0 for "must not exist"`,
-  );
-}
-
-function timeToLive(ttl: number | string): number {
-  const ms = parseDuration(ttl, 'ttl');
-  if (ms > MAX_TTL_MS) {
-    throw new ContextError('INVALID_ARGUMENT', `ttl is ${ms} ms; at most 100 years are allowed: use 'none' for no expiry`, {
-      limit: 'ttl',
-      expected: MAX_TTL_MS,
-      found: ms,
-    });
-  }
-  if (ms > 0) return ms;
-  throw new ContextError(
-    'INVALID_ARGUMENT',
-    "ttl is 0: a context lives at least 1 ms; use delete to remove it, 'none' for no expiry",
   );
 }
 

@@ -9,6 +9,8 @@ import { queuePrefix, type ShardKeys } from '../redis/keys.js';
 import { type Damage, type Fixes, MaintenanceCommands } from '../redis/MaintenanceCommands.js';
 import { QueueConnection } from '../redis/queueClient.js';
 import type { Deadline, RedisTarget } from '../redis/RedisConnection.js';
+import { partName } from '../redis/TransactionCommands.js';
+import type { IntentSettler } from '../transactions/IntentSettler.js';
 
 export type { Damage, Fixes, QueueConnection };
 
@@ -86,6 +88,8 @@ interface Parts {
   /** A context that vanished could not be rebuilt. */
   readonly lost: (id: string, error?: unknown) => void;
   readonly expired: (expired: { readonly id: string; readonly version: number; readonly lateMs: number }) => void;
+  /** Ends transactions that nobody goes on with. */
+  readonly settler: IntentSettler;
 }
 
 /** Calls of the sweep a shard and round. */
@@ -154,7 +158,21 @@ export class Maintenance {
     };
   }
 
+  /** Ends what transactions over several shards have left behind their deadlines; how many parts. */
+  async recoverTransactions(options: WorkOptions = {}): Promise<number> {
+    const { clock } = this.#parts.commands.connection;
+    let ended = 0;
+    for (const shard of this.#commands.shards) {
+      if (options.signal?.aborted === true) break;
+      ended += await this.#parts.settler.recover(shard, Math.floor(clock.earliest(performance.now())), this.#deadline());
+    }
+    return ended;
+  }
+
   async #sweepShard(shard: ShardKeys, options: WorkOptions) {
+    // what they hold cannot expire
+    const now = Math.floor(this.#parts.commands.connection.clock.earliest(performance.now()));
+    await this.#parts.settler.recover(shard, now, this.#deadline());
     const found = { removed: 0, damaged: [] as string[], nextAt: null as number | null, more: true };
     let rank = 0;
     for (let call = 0; call < EXPIRE_CALLS && found.more && options.signal?.aborted !== true; call += 1) {
@@ -279,6 +297,7 @@ export class Maintenance {
       for (const { shard, kind, id, key } of page.found) {
         if (kind === 'o') ids[shard]?.aside.add(id);
         else if ('clkjq'.includes(kind)) ids[shard]?.remains.add(id);
+        if (kind === 't') await this.#endTransaction(shard, id);
         if (kind === 'k' || kind === 'j') copies[shard]?.checkpoints.add(key);
         if (kind === 'q') copies[shard]?.quarantined.add(key);
       }
@@ -293,6 +312,13 @@ export class Maintenance {
       if (ended()) return;
       yield await this.#reconcileTotals(shard, before[shard.shard] ?? [], copies[shard.shard]);
     }
+  }
+
+  /** A record that the list of open ones may have lost. */
+  async #endTransaction(shard: number, name: string): Promise<void> {
+    const part = partName(name);
+    const keys = this.#commands.shards[shard];
+    if (part !== null && keys !== undefined) await this.#parts.settler.recoverPart({ ...part, shard: keys }, this.#deadline());
   }
 
   async *#reconcileIds(

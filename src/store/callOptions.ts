@@ -14,6 +14,7 @@ const NAMES = {
   patch: WRITE,
   delete: [...CALL, 'ifVersion'],
   touch: CALL,
+  transaction: [...CALL, 'attempts', 'lock'],
   list: [...CALL, 'cursor', 'limit', 'prefix'],
   watch: ['fromVersion', 'signal', 'queue'],
   history: [...CALL, 'limit'],

@@ -77,6 +77,13 @@ export interface StoreOptions {
     /** Longest id, bytes of UTF-8, 1 to 512. @defaultValue 512 */
     readonly idBytes?: number;
   };
+  readonly transactions?: {
+    /**
+     * How long a transaction over several shards that nobody goes on with may hold its contexts: then whoever meets one of them ends it. Longer
+     * than such a transaction takes to commit. @defaultValue '5s'
+     */
+    readonly recoverAfter?: Duration;
+  };
   /**
    * Who does the background work of the namespace (sweeping, scrubbing, reconciling; docs/QUEUES.md). `inline`: this process takes part.
    * `external`: `lukhas-context worker` does. `off`: no queues; expired contexts are swept by the heartbeat. @defaultValue 'inline'
@@ -119,6 +126,7 @@ export interface ResolvedOptions {
   readonly contextBytes: number;
   readonly depth: number;
   readonly idBytes: number;
+  readonly recoverAfterMs: number;
   readonly workers: 'inline' | 'external' | 'off';
   readonly queues: QueueSettings;
   readonly evictionPolicy: 'refuse' | 'warn';
@@ -178,6 +186,7 @@ const schema = z.strictObject({
       idBytes: count(1, MAX_ID_BYTES).default(MAX_ID_BYTES),
     })
     .prefault({}),
+  transactions: z.strictObject({ recoverAfter: duration('transactions.recoverAfter', 100, 600_000).prefault('5s') }).prefault({}),
   workers: z.enum(['inline', 'external', 'off']).default('inline'),
   queues: z
     .strictObject({
@@ -241,6 +250,7 @@ export function resolveOptions(given: StoreOptions): ResolvedOptions {
     contextBytes: options.limits.contextBytes,
     depth: options.limits.depth,
     idBytes: options.limits.idBytes,
+    recoverAfterMs: options.transactions.recoverAfter,
     workers: options.workers,
     queues: {
       sweepEveryMs: options.queues.sweepEvery,

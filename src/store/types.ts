@@ -49,6 +49,11 @@ export interface UpdateResult<T = JsonValue> extends WriteResult {
   readonly value: T;
 }
 
+export interface TransactionOptions extends CallOptions {
+  /** Runs on conflicts before `CONFLICT` is thrown; 1 for none. @defaultValue 64 */
+  readonly attempts?: number;
+}
+
 export interface DeleteOptions extends CallOptions {
   /** Delete only if the context has this version; otherwise `CONFLICT`. */
   readonly ifVersion?: number;
@@ -258,6 +263,15 @@ export interface StoreStats {
     /** Calls that failed; they are made again. */
     readonly failed: number;
   } | null;
+  readonly transactions: {
+    readonly committed: number;
+    /** Of these, in two phases: over several shards, or too large for one script. */
+    readonly distributed: number;
+    /** Runs that found something changed which they had read. */
+    readonly conflicts: number;
+    /** Parts of transactions of others that were ended here, because whoever began them was gone or slow. */
+    readonly recovered: { readonly committed: number; readonly aborted: number };
+  };
   readonly commits: number;
   readonly conflicts: number;
   readonly resyncs: number;
@@ -315,6 +329,8 @@ export interface StoreEvents {
   };
   /** It was gone without having been deleted or having expired, and nobody has a good copy; its log is kept for a while. */
   'context:lost': { readonly id: string; readonly namespace: string; readonly shard: number; readonly instance: string };
+  /** Part of a transaction over several shards was ended here for who began it: applied, because that was decided, or taken back. */
+  'transaction:recovered': { readonly transaction: string; readonly outcome: 'committed' | 'aborted'; readonly shard: number };
   'context:resync': {
     readonly id: string;
     readonly reason: 'gap' | 'reconnect' | 'heartbeat' | 'checksum' | 'overflow';

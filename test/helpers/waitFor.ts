@@ -1,9 +1,9 @@
 import { inspect } from 'node:util';
 
 export interface WaitOptions {
-  /** What is waited for, as the end of the sentence "waited 5000 ms for …". */
+  /** What is waited for, as the end of the sentence "waited 15000 ms for …". */
   readonly what: string;
-  /** @defaultValue 5000 */
+  /** @defaultValue 15000 */
   readonly limitMs?: number;
   /** Pause between two looks, ms. @defaultValue 5 */
   readonly everyMs?: number;
@@ -18,7 +18,7 @@ const EXPIRED = Symbol('expired');
  * hangs does not outlast the limit. Past the limit it throws with `what` and the last value or error.
  */
 export async function waitFor<T>(condition: () => T | Promise<T>, options: WaitOptions): Promise<Truthy<T>> {
-  const { what, limitMs = 5000, everyMs = 5 } = options;
+  const { what, limitMs = 15_000, everyMs = 5 } = options;
   const deadline = performance.now() + limitMs;
   let last = 'the condition never answered';
   let cause: unknown;

@@ -322,7 +322,9 @@ describe('repair', function () {
   });
 
   it('from the copy of a Redis replica', async () => {
-    const [master, replica] = [await RedisServer.start(), await RedisServer.start()];
+    // by default a master waits five seconds for other replicas before it begins to synchronize
+    const master = await RedisServer.start({ config: { 'repl-diskless-sync-delay': '0' } });
+    const replica = await RedisServer.start();
     try {
       await replica.client().replicaof('127.0.0.1', master.port);
       const store = await stores.open({ redis: master.url });

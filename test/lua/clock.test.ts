@@ -89,12 +89,12 @@ describe('the clock of the Lua scripts', () => {
   });
 
   for (const script of ['commit', 'delete'] as const) {
-    it(`an intent holds off a ${script} up to its deadline`, async () => {
+    it(`an intent holds off a ${script}, whatever the time`, async () => {
       const deadline = exp - 1000;
-      await lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${deadline}`);
+      await lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${deadline} 1 0`);
       const write = (): Promise<unknown[]> => (script === 'commit' ? lua.commit('a', '"two"') : lua.delete('a'));
-      expect(await lua.when(deadline - 1, write)).to.deep.equal(['LOCKED', 'txn-7', deadline]);
-      expect((await lua.when(deadline, write))[0]).to.not.equal('LOCKED');
+      for (const time of [deadline - 1, deadline, deadline + 1])
+        expect(await lua.when(time, write)).to.deep.equal(['LOCKED', 'txn-7', deadline, 1, 0]);
     });
   }
 

@@ -84,17 +84,29 @@ describe('refusals of lua/commit.lua', () => {
   describe('LOCKED', () => {
     beforeEach(() => lua.commit('a', '"one"'));
     const intend = async (deadline: number): Promise<unknown> =>
-      lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${deadline}`);
+      lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${deadline} 1 0`);
 
     it('by the intent of a live transaction', async () => {
       const deadline = (await lua.now()) + 60_000;
       await intend(deadline);
-      expect(await lua.refused(() => lua.commit('a', '"two"'))).to.deep.equal(['LOCKED', 'txn-7', deadline]);
+      expect(await lua.refused(() => lua.commit('a', '"two"'))).to.deep.equal(['LOCKED', 'txn-7', deadline, 1, 0]);
     });
 
-    it('not once its deadline has passed', async () => {
-      await intend((await lua.now()) - 1);
+    it('after its deadline as well: it may have been decided to be applied', async () => {
+      const deadline = (await lua.now()) - 1;
+      await intend(deadline);
+      expect(await lua.refused(() => lua.commit('a', '"two"'))).to.deep.equal(['LOCKED', 'txn-7', deadline, 1, 0]);
+    });
+
+    it('whatever version was expected: the intent may change it', async () => {
+      await intend((await lua.now()) + 60_000);
+      expect((await lua.refused(() => lua.commit('a', '"two"', { ifVersion: 7 })))[0]).to.equal('LOCKED');
+    });
+
+    it('not by one that is malformed', async () => {
+      await lua.redis.hset(lua.of('a').context, 'intent', 'txn-7 soon');
       expect((await lua.commit('a', '"two"')).slice(0, 2)).to.deep.equal(['COMMITTED', 2]);
+      expect((await lua.fields('a')).intent).to.equal(undefined);
     });
   });
 

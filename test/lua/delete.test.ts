@@ -139,12 +139,12 @@ describe('lua/delete.lua', () => {
     }
   });
 
-  it('LOCKED by a live intent, not once its deadline has passed', async () => {
+  it('LOCKED by an intent, whether its deadline has passed or not', async () => {
     await lua.commit('a', '1');
     const deadline = (await lua.now()) + 60_000;
-    await lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${deadline}`);
-    expect(await lua.refused(() => lua.delete('a'))).to.deep.equal(['LOCKED', 'txn-7', deadline]);
-    await lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${(await lua.now()) - 1}`);
-    expect((await lua.delete('a'))[0]).to.equal('DELETED');
+    await lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${deadline} 1 0`);
+    expect(await lua.refused(() => lua.delete('a'))).to.deep.equal(['LOCKED', 'txn-7', deadline, 1, 0]);
+    await lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${(await lua.now()) - 1} 1 0`);
+    expect((await lua.refused(() => lua.delete('a')))[0]).to.equal('LOCKED');
   });
 });

@@ -276,7 +276,7 @@ describe('refusals of a plan in lua/commit.lua', () => {
       expect((await refused(next(), { ifVersion: 7 }))[0]).to.equal('CONFLICT');
       expect((await refused(next(), { fence: 2 }))[0]).to.equal('FENCED');
       expect((await refused(next(), { till: 1 }))[0]).to.equal('LATE');
-      await lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${(await lua.now()) + 60_000}`);
+      await lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${(await lua.now()) + 60_000} 0 0`);
       expect((await refused(next()))[0]).to.equal('LOCKED');
     });
 

@@ -1,0 +1,109 @@
+-- members: the writes of a transaction in one shard, read from a list: each as `writing`, `deleting` and `expected` have it, which it needs.
+--   The list is words, `commit:<n>`, `delete:<n>` or `expect:<n>`, n the number of arguments that it has of those that follow one another. What is
+--   expected has three: id, version (0: none), and its CRC-32 or -.
+local function read_members(list, args, at, keys_of)
+  local members = {}
+  for kind, count in string.gmatch(list, '(%a+):(%d+)') do
+    local own = {}
+    for i = 1, tonumber(count) do
+      own[i] = args[at + i]
+    end
+    at = at + tonumber(count)
+    local m = { kind = kind }
+    if kind == 'commit' then
+      m.w = commit_request(keys_of(#members + 1, own[4]), own)
+      m.guarded = { m.w.framed, own[3], own[4], own[5], own[6] }
+    elseif kind == 'delete' then
+      m.w = delete_request(keys_of(#members + 1, own[3]), own)
+      m.guarded = own
+    else
+      m.w = { keys = keys_of(#members + 1, own[1]), id = own[1], version = tonumber(own[2]), crc = own[3] }
+      m.guarded = own
+    end
+    members[#members + 1] = m
+  end
+  return members
+end
+
+-- All that the guard covers of a call with these keys and first arguments.
+local function guarded_of(keys, members, first)
+  local list = {}
+  for i = 1, #keys do
+    list[i] = keys[i]
+  end
+  for i = 1, #first do
+    list[#list + 1] = first[i]
+  end
+  for _, m in ipairs(members) do
+    for i = 1, #m.guarded do
+      list[#list + 1] = m.guarded[i]
+    end
+  end
+  return list
+end
+
+-- Nil, or the number of the first member that cannot be written, and why. To delete what is not there is nothing to do.
+local function check_members(members, now, decided)
+  for i, m in ipairs(members) do
+    local refused
+    if m.kind == 'commit' then
+      refused = commit_check(m.w, now, decided)
+      -- a log that is ahead of its context takes only whole documents, which is found out when others are written already
+      if not refused and m.w.in_place and log_last_version(m.w.keys.log) > m.w.version then
+        refused = { 'BASE_MISMATCH', m.w.version, m.w.stored.crc, '-' }
+      end
+    elseif m.kind == 'delete' then
+      refused = delete_check(m.w, now, decided)
+      m.absent = refused and refused[1] == 'ABSENT'
+      refused = not m.absent and refused or nil
+    else
+      refused = expect_check(m.w, now)
+    end
+    if refused and refused[1] == 'APPLIED' and decided then
+      -- a script that ended in its midst
+      m.applied, refused = refused, nil
+    end
+    if refused then
+      return i, refused
+    end
+  end
+  return nil
+end
+
+-- Writes what was checked, all of it; nil and the words of each written member (version kind frame(bytes) exp(ms) due(1|0)), or the number of the
+--   member whose bytes could not be written, everything being as it was.
+local function write_members(members, now)
+  for i, m in ipairs(members) do
+    if m.kind == 'commit' and not m.applied then
+      local refused = commit_bytes(m.w, now)
+      if refused then
+        for j = i - 1, 1, -1 do
+          if members[j].kind == 'commit' and not members[j].applied then
+            members[j].w.restore()
+          end
+        end
+        return i, refused
+      end
+    end
+  end
+  local words = {}
+  for _, m in ipairs(members) do
+    local version, kind, frame, exp, due = 0, 'none', 0, 0, 0
+    if m.applied then
+      version, kind = m.applied[2], 'full'
+    elseif m.kind == 'commit' then
+      local done = commit_finish(m.w, now)
+      version, kind, frame, exp, due = done[2], done[4], done[5], done[6], done[8]
+    elseif m.kind == 'delete' and not m.absent then
+      version, kind = delete_finish(m.w, now)[2], 'deleted'
+    end
+    if m.kind ~= 'expect' then
+      words[#words + 1] = version
+      words[#words + 1] = kind
+      words[#words + 1] = frame
+      words[#words + 1] = exp
+      words[#words + 1] = due
+    end
+  end
+  return nil, words
+end

@@ -1,0 +1,97 @@
+/** Transactions of a store: the parts below put together, and told to its events and its log. */
+import { ContextError } from '../core/errors.js';
+import type { Integrity } from '../integrity/Integrity.js';
+import type { ContextCommands } from '../redis/ContextCommands.js';
+import { TransactionCommands } from '../redis/TransactionCommands.js';
+import type { ContextReader } from '../replica/ContextReader.js';
+import type { ReplicaSet } from '../replica/ReplicaSet.js';
+import { AtomicContextPreserver } from '../transactions/AtomicContextPreserver.js';
+import { IntentSettler } from '../transactions/IntentSettler.js';
+import type { ContextWriter } from './ContextWriter.js';
+import type { ResolvedOptions } from './options.js';
+import type { StoreEmitter } from './StoreEmitter.js';
+import type { Logger, StoreStats } from './types.js';
+
+interface Parts {
+  readonly commands: ContextCommands;
+  readonly reader: ContextReader;
+  readonly replicas: ReplicaSet;
+  readonly writer: ContextWriter;
+  readonly integrity: Integrity;
+}
+
+export interface StoreTransactions {
+  readonly preserver: AtomicContextPreserver;
+  readonly settler: IntentSettler;
+  readonly stats: () => StoreStats['transactions'];
+}
+
+export function storeTransactions(
+  { commands, reader, replicas, writer, integrity }: Parts,
+  options: ResolvedOptions,
+  emitter: StoreEmitter,
+  logger: Logger,
+): StoreTransactions {
+  const { namespace } = options;
+  const recovered = { committed: 0, aborted: 0 };
+  const heal = async (id: string, deadline: Parameters<typeof integrity.repair>[2]): Promise<void> => {
+    await integrity.repair(id, 'commit', deadline);
+  };
+  const transactions = new TransactionCommands(commands);
+  const settler = new IntentSettler(commands, transactions, {
+    heal,
+    recovered: ({ txn, outcome, shard }) => {
+      recovered[outcome] += 1;
+      logger.info({ transaction: txn, outcome, shard, namespace }, 'part of a transaction was ended for who began it');
+      emitter.emit('transaction:recovered', { transaction: txn, outcome, shard });
+    },
+    lost: (id, { txn }) =>
+      logger.error(
+        { id, transaction: txn, namespace },
+        'a transaction was committed, but what it was to write here is gone from Redis: part of its memory was lost',
+      ),
+  });
+  const preserver = new AtomicContextPreserver(
+    commands,
+    transactions,
+    settler,
+    {
+      heal,
+      base: (id) => replicas.base(id),
+      read: async (id, deadline) => {
+        const state = await reader.read(id, deadline);
+        replicas.seen(id, state);
+        return state;
+      },
+      readMany: async (ids, deadline) => {
+        const states = await reader.readMany(ids, deadline);
+        ids.forEach((id, index) => {
+          replicas.seen(id, states[index] ?? null);
+        });
+        return states;
+      },
+      encode: (id, base, value, patch, whole) => writer.encode(id, base, value, patch, whole),
+      committed: (id, encoded, written, at, patch, repeated) => {
+        const { version, kind, frameBytes, expiresAt, checkpointDue } = written;
+        if (kind === 'deleted' || kind === 'none') return;
+        writer.committed(id, encoded, { version, at, kind, frameBytes, expiresAt, checkpointDue, repeated }, patch);
+      },
+      deleted: (id, version, at) => writer.deleted(id, version, at),
+      conflict: (id, expected, found, attempt) => emitter.emit('context:conflict', { id, expected, found, attempt }),
+      unfinished: (txn, error) => {
+        const closed = error instanceof ContextError && error.code === 'CLOSED';
+        if (!closed)
+          logger.warn(
+            { transaction: txn, namespace, error: error instanceof Error ? error.message : String(error) },
+            'a transaction was decided, but not ended everywhere: whoever meets it does that',
+          );
+      },
+    },
+    {
+      limits: { idBytes: options.idBytes, depth: options.depth, copyValues: options.copyValues },
+      recoverMs: options.recoverAfterMs,
+    },
+  );
+  commands.intents = settler;
+  return { preserver, settler, stats: () => ({ ...preserver.counters, recovered: { ...recovered } }) };
+}
