@@ -14,6 +14,11 @@ export type {
   ImportOptions,
   ImportProgress,
   ImportResult,
+  PreserveOptions,
+  PreserveResult,
+  RestoreSnapshotOptions,
+  RestoreSnapshotResult,
+  SnapshotSummary,
 } from './store/backupTypes.js';
 export { type ContextKeyNames, ContextStore } from './store/ContextStore.js';
 export type { DiagnosisCheck, DiagnosisReport } from './store/diagnose.js';

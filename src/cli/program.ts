@@ -9,12 +9,14 @@ import { importCommand } from './commands/import.js';
 import { inspectCommand } from './commands/inspect.js';
 import { listCommand } from './commands/list.js';
 import { patchCommand } from './commands/patch.js';
+import { preserveCommand } from './commands/preserve.js';
 import { quarantineCommand } from './commands/quarantine.js';
 import { reconcileCommand } from './commands/reconcile.js';
 import { repairCommand } from './commands/repair.js';
 import { restoreCommand } from './commands/restore.js';
 import { scrubCommand } from './commands/scrub.js';
 import { setCommand } from './commands/set.js';
+import { snapshotsCommand } from './commands/snapshots.js';
 import { statsCommand } from './commands/stats.js';
 import { touchCommand } from './commands/touch.js';
 import { upgradeCommand } from './commands/upgrade.js';
@@ -46,7 +48,7 @@ export function createProgram(signal: AbortSignal): Command {
   const commands = [
     getCommand, setCommand, patchCommand, deleteCommand, touchCommand, listCommand, watchCommand,
     historyCommand, inspectCommand, verifyCommand, repairCommand, restoreCommand, quarantineCommand, statsCommand, doctorCommand, upgradeCommand,
-    exportCommand, importCommand, scrubCommand, reconcileCommand, workerCommand, demoCommand,
+    preserveCommand, snapshotsCommand, exportCommand, importCommand, scrubCommand, reconcileCommand, workerCommand, demoCommand,
   ];
   for (const create of commands) program.addCommand(create(signal).copyInheritedSettings(program));
   return withHelp(program, {

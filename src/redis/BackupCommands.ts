@@ -1,6 +1,6 @@
 /** What export and import ask of Redis beyond what every read and write does: one method, one round trip. */
 import type { ContextCommands } from './ContextCommands.js';
-import { contextKey, type ShardKeys } from './keys.js';
+import { contextKey } from './keys.js';
 import type { Deadline } from './RedisConnection.js';
 
 /** What is there of a context, unverified. */
@@ -40,9 +40,10 @@ export class BackupCommands {
   }
 
   /** Lengths of documents as they are said to be, in the order of the ids; 0 where nothing is said. */
-  async lengths(shard: ShardKeys, ids: readonly string[], deadline: Deadline): Promise<number[]> {
+  async lengths(ids: readonly string[], deadline: Deadline): Promise<number[]> {
+    const { keys } = this.#commands;
     const found = await this.#commands.asked(deadline, 'list', (client) =>
-      Promise.all(ids.map((id) => client.hget(contextKey(shard, id), 'len'))),
+      Promise.all(ids.map((id) => client.hget(contextKey(keys.shardOf(id), id), 'len'))),
     );
     return found.map((length) => Number(length ?? 0) || 0);
   }

@@ -28,7 +28,17 @@ import { bytesOf } from '../redis/storedContext.js';
 import { ContextReader, type Corruption } from '../replica/ContextReader.js';
 import { ReplicaSet } from '../replica/ReplicaSet.js';
 import type { Transaction } from '../transactions/Transaction.js';
-import type { ExportOptions, ExportSource, ImportOptions, ImportResult } from './backupTypes.js';
+import type {
+  ExportOptions,
+  ExportSource,
+  ImportOptions,
+  ImportResult,
+  PreserveOptions,
+  PreserveResult,
+  RestoreSnapshotOptions,
+  RestoreSnapshotResult,
+  SnapshotSummary,
+} from './backupTypes.js';
 import { ContextWriter, DEFAULT_ATTEMPTS } from './ContextWriter.js';
 import { type CallName, checkCallOptions } from './callOptions.js';
 import { type DiagnosisReport, diagnose } from './diagnose.js';
@@ -43,6 +53,7 @@ import { makeLogger } from './logging.js';
 import { Maintenance } from './Maintenance.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
 import { ABSENT, type PredictiveTtl, predictiveTtl } from './PredictiveTtl.js';
+import { Preservation } from './preserve.js';
 import { listQuarantined, restoreContext } from './quarantine.js';
 import { StoreEmitter } from './StoreEmitter.js';
 import { sweepMetrics } from './sweepMetrics.js';
@@ -75,6 +86,8 @@ import type {
 } from './types.js';
 import { InlineWorkers } from './workersHook.js';
 
+/** A transaction that is not tried again. */
+const ONCE = { attempts: 1, locked: null } as const;
 /** Most ids in one `getMany`. */
 const MANY = 1_000;
 const DEFAULT_QUEUE = 256;
@@ -511,7 +524,7 @@ export class ContextStore {
   }
 
   /** Where an export that was interrupted can be gone on with (option `resume` of {@link export}); null: from the beginning. */
-  exportPoint(interrupted: ExportSource, options: CallOptions = {}): Promise<ExportPoint | null> {
+  async exportPoint(interrupted: ExportSource, options: CallOptions = {}): Promise<ExportPoint | null> {
     checkCallOptions('exportPoint', options);
     return pointToResume({ commands: this.#commands, deadline: this.#steps('exportPoint', options) }, interrupted);
   }
@@ -525,7 +538,7 @@ export class ContextStore {
    * `LIMIT_EXCEEDED` with the id of a document that is too large; and as `set`
    * @example await store.import(createReadStream('agents.ndjson'), { ifExists: 'newer' });
    */
-  import(source: ExportSource, options: ImportOptions = {}): Promise<ImportResult> {
+  async import(source: ExportSource, options: ImportOptions = {}): Promise<ImportResult> {
     checkCallOptions('import', options);
     const { contextBytes, idBytes } = this.#options;
     return importContexts(
@@ -539,6 +552,66 @@ export class ContextStore {
       source,
       options,
     );
+  }
+
+  /**
+   * Keeps a snapshot of contexts as they are at one moment, under a name and with a time to live of its own: of these ids (what does not exist is remembered as
+   * such), or of those with a prefix. Up to 100 contexts and 32 MiB of documents.
+   *
+   * @throws ContextError `CONFLICT` where there is one of this name and `replace` was not given, or where the contexts change all the time; `CORRUPT`,
+   * `LIMIT_EXCEEDED`, `NOT_FOUND` where there is nothing to preserve
+   * @example await store.preserve('before-the-trip', { prefix: 'session-42/' }, { ttl: '7d' });
+   */
+  async preserve(
+    name: string,
+    what: readonly string[] | { readonly prefix: string },
+    options: PreserveOptions = {},
+  ): Promise<PreserveResult> {
+    return this.#preservation('preserve', options).preserve(name, what, options);
+  }
+
+  /**
+   * Writes all contexts of a snapshot back, to the byte, or none of them; those that did not exist when it was made are deleted. They get new versions, and
+   * the expiries that they had, as points in time, unless `ttl` is given.
+   *
+   * @throws ContextError `NOT_FOUND`, `CORRUPT` where anything of the snapshot is damaged; and as {@link transaction}
+   */
+  async restoreSnapshot(name: string, options: RestoreSnapshotOptions = {}): Promise<RestoreSnapshotResult> {
+    return this.#preservation('restoreSnapshot', options).restore(name, options);
+  }
+
+  /** All snapshots, by name. */
+  async snapshots(options: CallOptions = {}): Promise<readonly SnapshotSummary[]> {
+    return this.#preservation('snapshots', options).list();
+  }
+
+  /** Lets go of a snapshot; false where there is none of this name. */
+  async dropSnapshot(name: string, options: CallOptions = {}): Promise<boolean> {
+    return this.#preservation('dropSnapshot', options).drop(name);
+  }
+
+  #preservation(call: CallName, options: CallOptions): Preservation {
+    checkCallOptions(call, options);
+    const { preserver } = this.#transactions;
+    return new Preservation({
+      commands: this.#commands,
+      reader: this.#reader,
+      idBytes: this.#options.idBytes,
+      together: (versions, deadline) =>
+        preserver.run((tx) => versions.forEach((version, id) => void tx.expect(id, version)), ONCE, deadline),
+      writeTogether: (changes, deadline) =>
+        preserver.run(
+          (tx) => {
+            for (const change of changes) {
+              if (change.bytes === null) tx.delete(change.id);
+              else tx.setBytes(change.id, change.bytes, { ttl: change.ttl });
+            }
+          },
+          { attempts: DEFAULT_ATTEMPTS, locked: null },
+          deadline,
+        ),
+      deadline: this.#steps(call, options),
+    });
   }
 
   /** The stored bytes as they are, unverified; null where there are none. */

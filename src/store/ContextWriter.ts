@@ -100,10 +100,15 @@ export class ContextWriter {
     const write = this.#prepare(id, options, 'none');
     this.#checkLength(id, bytes.length);
     const text = DocumentText.of(bytes);
-    const document = this.#parsed(id, text);
-    const encoded = this.#encoder.whole(text, () => document, this.#commands.protocol);
+    const encoded = this.spelled(id, this.#parsed(id, text).value, text);
     const result = await this.#commit(id, encoded, { ...write, ifCrc: null }, deadline);
     return this.#set(id, result as Committed | Conflict, write, encoded.crc);
+  }
+
+  /** What has to travel for a whole document as it is spelled. */
+  spelled(id: string, value: JsonValue, text: DocumentText): Encoded {
+    this.#checkLength(id, text.length);
+    return this.#encoder.whole(text, () => JsonDocument.pair(value, text), this.#commands.protocol);
   }
 
   #parsed(id: string, text: DocumentText): JsonDocument {

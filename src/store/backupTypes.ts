@@ -1,7 +1,7 @@
 /** What export and import take and give back. */
 import type { ContextError } from '../core/errors.js';
 import type { ExportPoint } from './ExportPoint.js';
-import type { CallOptions } from './types.js';
+import type { CallOptions, Duration } from './types.js';
 
 /** Bytes of an export in pieces of any size: a stream, or what `export` gives. */
 export type ExportSource = AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>;
@@ -78,4 +78,47 @@ export interface ImportResult {
   readonly leftOut: number;
   /** Whether the export has its trailer. */
   readonly complete: boolean;
+}
+
+/** `timeout` is that of each step. */
+export interface PreserveOptions extends CallOptions {
+  /** How long the snapshot is kept. @defaultValue '7d' */
+  readonly ttl?: Duration | 'none';
+  /** Let go of another snapshot of this name; else that is a `CONFLICT`. @defaultValue false */
+  readonly replace?: boolean;
+}
+
+export interface SnapshotSummary {
+  readonly name: string;
+  /** When it was made, by Redis's clock, ms since the epoch. */
+  readonly at: number;
+  /** The instance that made it. */
+  readonly by: string;
+  /** Contexts in it, those included that did not exist. */
+  readonly contexts: number;
+  /** Bytes of their documents. */
+  readonly bytes: number;
+  readonly expiresAt: number | null;
+}
+
+export interface PreserveResult extends SnapshotSummary {
+  /** Those that did not exist: they are deleted when it is restored. */
+  readonly absent: readonly string[];
+}
+
+/** `timeout` is that of each step. */
+export interface RestoreSnapshotOptions extends CallOptions {
+  /** Time to live of all that is restored, from now on. Without it each keeps the expiry that it had, as a point in time. */
+  readonly ttl?: Duration | 'none';
+}
+
+export interface RestoreSnapshotResult {
+  readonly name: string;
+  /** When the snapshot was made. */
+  readonly at: number;
+  readonly restored: readonly string[];
+  /** They did not exist when it was made. */
+  readonly deleted: readonly string[];
+  /** Their time has come since: they were deleted. */
+  readonly expired: readonly string[];
 }

@@ -30,6 +30,10 @@ const NAMES = {
   dropQuarantined: CALL,
   export: [...CALL, 'prefix', 'resume', 'progress', 'damaged'],
   exportPoint: CALL,
+  preserve: [...CALL, 'ttl', 'replace'],
+  restoreSnapshot: [...CALL, 'ttl'],
+  snapshots: CALL,
+  dropSnapshot: CALL,
   import: [...CALL, 'ifExists', 'partial', 'skipDamaged', 'dryRun', 'concurrency', 'progress'],
 } as const satisfies Record<string, readonly string[]>;
 

@@ -8,7 +8,6 @@ import { ContextError } from '../core/errors.js';
 import { type ExportMark, type ExportRecord, writeRecord } from '../core/exportFormat.js';
 import { BackupCommands } from '../redis/BackupCommands.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
-import type { ShardKeys } from '../redis/keys.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import { bytesOf } from '../redis/storedContext.js';
 import type { ContextReader } from '../replica/ContextReader.js';
@@ -54,7 +53,7 @@ export async function* exportContexts(parts: Parts, options: ExportOptions): Asy
   let marked = contexts + damaged;
   for (let shard = keys.shards[shardNumber]; shard !== undefined; shard = keys.shards[shardNumber]) {
     const page = await commands.scan(shard, cursor, prefix, prefix === '' ? PAGE : SCAN, deadline());
-    for await (const batch of batches(asking, shard, [...new Set(page.ids)], deadline)) {
+    for await (const batch of batches(asking, [...new Set(page.ids)], deadline)) {
       const found = await parts.reader.readStored(batch, deadline());
       for (const [index, id] of batch.entries()) {
         const stored = found[index] ?? null;
@@ -83,15 +82,10 @@ export async function* exportContexts(parts: Parts, options: ExportOptions): Asy
 }
 
 /** Parts of a page that may be in memory together. */
-async function* batches(
-  asking: BackupCommands,
-  shard: ShardKeys,
-  ids: readonly string[],
-  deadline: () => Deadline,
-): AsyncGenerator<string[]> {
+async function* batches(asking: BackupCommands, ids: readonly string[], deadline: () => Deadline): AsyncGenerator<string[]> {
   for (let at = 0; at < ids.length; at += PAGE) {
     const part = ids.slice(at, at + PAGE);
-    const lengths = await asking.lengths(shard, part, deadline());
+    const lengths = await asking.lengths(part, deadline());
     let batch: string[] = [];
     let bytes = 0;
     for (const [index, id] of part.entries()) {
