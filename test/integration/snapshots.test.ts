@@ -63,6 +63,43 @@ describe('snapshots', function () {
     for (const id of ids.slice(0, 5)) expect((await store.verify(id))?.ok, id).to.equal(true);
   });
 
+  for (const shards of [1, 8]) {
+    it(`are of one moment where a context is changed between two reads, in ${shards} shards`, async () => {
+      const proxy = await stores.proxy();
+      const limits = { contextBytes: '4mb' };
+      const slow = { redis: proxy.url, shards, limits, attemptTimeout: '10s', timeout: '30s' };
+      const [store, writer] = [await stores.open(slow), await stores.open({ shards, limits })];
+      // too large to be read together
+      const pad = 'x'.repeat(1_500_000);
+      const write = (text: string): Promise<unknown> =>
+        writer.transaction((tx) => ['a', 'b'].forEach((id) => void tx.set(id, { is: `${text} ${id}`, pad })));
+      await write('old');
+      let met: () => void = () => {};
+      const between = new Promise<void>((resolve) => {
+        met = resolve;
+      });
+      const end = proxy.drop({
+        direction: 'down',
+        when: (chunk) => {
+          if (!chunk.includes('"old a"')) return false;
+          // what is asked after this answer does not get through until it is written
+          proxy.pause('up');
+          end();
+          met();
+          return false;
+        },
+      });
+      const preserving = store.preserve('moment', ['a', 'b']);
+      await between;
+      await write('new');
+      proxy.resume('up');
+      await preserving;
+      await write('last');
+      await writer.restoreSnapshot('moment');
+      for (const id of ['a', 'b']) expect(await value(writer, id)).to.deep.equal({ is: `new ${id}`, pad });
+    });
+  }
+
   it('are of one moment while others write all the time', async () => {
     const [store, writer] = await stores.pair({ shards: 4 });
     const ids = ['a', 'b', 'c', 'd'];
