@@ -31,7 +31,7 @@ end
 if replace == '0' and redis.call('EXISTS', snapshot) == 1 then
   return answered({ 'EXISTS' })
 end
-redis.call('UNLINK', snapshot)
+-- the first write, so that who may not do it has not lost what was there
 redis.call('RENAME', pieces, snapshot)
 local exp = ttl == 'none' and 0 or expiry_of(now, ttl)
 if exp == 0 then
