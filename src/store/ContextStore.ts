@@ -547,7 +547,8 @@ export class ContextStore {
         writer: this.#writer,
         sound: (id) => this.maintenance.sound(id),
         limits: { contextBytes, idBytes },
-        deadline: this.#steps('import', options),
+        // the signal ends it between two writes: what is under way is not left in doubt
+        deadline: this.#steps('import', options.timeout === undefined ? {} : { timeout: options.timeout }),
       },
       source,
       options,

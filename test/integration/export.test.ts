@@ -365,6 +365,14 @@ describe('export and import', function () {
     const written = Number(/; (\d+) written: run it again to go on$/.exec(error.message)?.[1]);
     expect(written).to.be.within(1, 499);
     expect(await target.import([bytes])).to.deep.include({ contexts: 500, same: written, created: 500 - written });
+    // in the middle of a batch, too, what was under way is counted
+    const third = await other(2);
+    const middle = new AbortController();
+    third.on('context:committed', () => middle.abort());
+    const cut = await refusal('ABORTED', () => third.import([bytes], { signal: middle.signal }));
+    const done = Number(/; (\d+) written: run it again to go on$/.exec(cut.message)?.[1]);
+    expect(done).to.be.within(1, 64);
+    expect((await third.list({ limit: 1_000 })).items).to.have.length(done);
     const exportStop = new AbortController();
     await refusal('ABORTED', async () => {
       for await (const _ of source.export({ signal: exportStop.signal })) exportStop.abort();
