@@ -1,6 +1,6 @@
 #!lua
 -- piece: puts fields of a snapshot that is being written under a key of its own, which goes by itself where nobody goes on with it.
--- KEYS[1] hash    {tag}:w:<op>, what is written so far
+-- KEYS[1] hash    {tag}:s:<op>, what is written so far
 -- ARGV[1] string  how long it waits for what follows (ms)
 -- ARGV[2..] string  fields and their bytes, in turns; the last is the guard over KEYS and all of them (lua/include/guard.lua)
 -- Returns: KEPT fields: how many there are now | GARBLED: not what was sent

@@ -1,6 +1,6 @@
 #!lua
 -- preserve: gives a snapshot that was written in pieces its name: it is there whole from now on, or not at all.
--- KEYS[1] hash    {tag}:w:<op>, all its pieces
+-- KEYS[1] hash    {tag}:s:<op>, all its pieces
 -- KEYS[2] hash    {tag}:p:<name>, the snapshot
 -- KEYS[3] zset    {tag}:snap, names of snapshots by expiry (ms)
 -- ARGV[1] string  header, words: op fields(how many it must have) ttl(ms)|none replace(1: another of this name is let go of | 0)

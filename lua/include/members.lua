@@ -63,6 +63,10 @@ local function check_members(members, now, decided)
       -- a script that ended in its midst
       m.applied, refused = refused, nil
     end
+    if refused and refused[1] == 'BASE_MISMATCH' and decided and (m.w.stored.q or not m.w.stored.v) then
+      -- what it builds on is gone for good, and it with that
+      m.absent, refused = true, nil
+    end
     if refused then
       return i, refused
     end
@@ -74,11 +78,11 @@ end
 --   member whose bytes could not be written, everything being as it was.
 local function write_members(members, now)
   for i, m in ipairs(members) do
-    if m.kind == 'commit' and not m.applied then
+    if m.kind == 'commit' and not (m.applied or m.absent) then
       local refused = commit_bytes(m.w, now)
       if refused then
         for j = i - 1, 1, -1 do
-          if members[j].kind == 'commit' and not members[j].applied then
+          if members[j].w.restore then
             members[j].w.restore()
           end
         end
@@ -91,7 +95,7 @@ local function write_members(members, now)
     local version, kind, frame, exp, due = 0, 'none', 0, 0, 0
     if m.applied then
       version, kind = m.applied[2], 'full'
-    elseif m.kind == 'commit' then
+    elseif m.kind == 'commit' and not m.absent then
       local done = commit_finish(m.w, now)
       version, kind, frame, exp, due = done[2], done[4], done[5], done[6], done[8]
     elseif m.kind == 'delete' and not m.absent then

@@ -1,16 +1,20 @@
 -- writing: one commit in steps, so that one script may take several together, each checked before any is written. Needs clock, seal, stored, intent,
---   entry, log, lost, retry, frame, checkpoint, account, remove, plan and settle. A request `w` is made of the keys and arguments that lua/commit.lua declares.
+--   entry, log, lost, retry, frame, checkpoint, account, remove, plan, settle and fence. A request `w` is made of the keys and arguments that lua/commit.lua declares.
 local INLINE = 4096
 
 local function commit_request(keys, args)
-  local w = { keys = keys, args = args, data = args[1], payload = args[2], id = args[4], channel = args[5], plan = args[6] }
-  w.op, w.by, w.if_version, w.if_crc, w.base_version, w.base_crc, w.base_sha, w.sha, w.crc, w.length, w.ttl, w.till, w.prev, w.sent, w.fence, w.kind,
-    w.encoding, w.log_keep, w.log_bytes, w.keyframe, w.tombstone, w.grace, w.publish, w.protocol, w.sealed = string.match(args[3],
-    '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)'
-    .. ' (%S+) (%S+)$')
-  -- what is not a document and is published as it came has no other checksum
-  w.framed = (w.payload == '' and w.kind ~= 'full') and w.data or w.payload
-  return w
+  local op, by, if_version, if_crc, base_version, base_crc, base_sha, sha, crc, length, ttl, till, prev, sent, fence, kind, encoding, log_keep, log_bytes,
+    keyframe, tombstone, grace, publish, protocol, sealed = string.match(args[3], '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)'
+    .. ' (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  -- all that is ever in it is named here: a table that grows is laid out anew each time
+  return { keys = keys, args = args, data = args[1], payload = args[2], id = args[4], channel = args[5], plan = args[6], op = op, by = by,
+    if_version = if_version, if_crc = if_crc, base_version = base_version, base_crc = base_crc, base_sha = base_sha, sha = sha, crc = crc,
+    length = length, ttl = ttl, till = till, prev = prev, sent = sent, fence = fence, kind = kind, encoding = encoding, log_keep = log_keep,
+    log_bytes = log_bytes, keyframe = keyframe, tombstone = tombstone, grace = grace, publish = publish, protocol = protocol, sealed = sealed,
+    -- what is not a document and is published as it came has no other checksum
+    framed = (args[2] == '' and kind ~= 'full') and args[1] or args[2],
+    stored = false, live = false, version = 0, in_place = false, built = false, bytes = 0, chunked = false, aside = false, before = false,
+    written = false, restore = false }
 end
 
 -- Steps 1 to 5: nil, or what the commit is refused with; nothing is written. `decided` is set where it was checked before, and what it is part of
@@ -51,8 +55,9 @@ local function commit_check(w, now, decided)
     if w.if_version ~= '-' and (tonumber(w.if_version) ~= version or (w.if_crc ~= '-' and w.if_crc ~= stored.crc)) then
       return { 'CONFLICT', version, live and stored.crc or '-' }
     end
-    if stored.fence and w.fence ~= '0' and tonumber(w.fence) < (tonumber(stored.fence) or 0) then
-      return { 'FENCED', stored.fence }
+    local newer = fenced_by(context, w.fence, stored.fence, now)
+    if newer then
+      return { 'FENCED', newer }
     end
   end
 
@@ -63,7 +68,7 @@ local function commit_check(w, now, decided)
     return { 'BASE_MISMATCH', version, live and stored.crc or '-', '-' }
   end
   local manifest = in_place and (stored.chunks or '') or nil
-  local built
+  local built = false
   if w.plan == '' then
     local found = redis.sha1hex(data)
     if found ~= w.sha or bytes ~= #data then
@@ -86,7 +91,7 @@ local function commit_check(w, now, decided)
       w.data = built.whole
     end
   end
-  w.in_place, w.built, w.bytes, w.chunked = in_place, built, bytes, built ~= nil and built.manifest ~= nil
+  w.in_place, w.built, w.bytes, w.chunked = in_place, built, bytes, built and built.manifest ~= nil or false
 
   -- 6. memory limits take their place here: the accounts below are what they will be measured against
   return nil

@@ -18,8 +18,9 @@ import { propagation } from './propagation.js';
 import { read } from './reads.js';
 import { rivals } from './rivals.js';
 import { scrub } from './scrub.js';
+import { transactions } from './transactions.js';
 
-const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, bandwidth, expiry, scrub, rivals];
+const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, bandwidth, expiry, scrub, transactions, rivals];
 
 interface Options {
   readonly only?: readonly string[];

@@ -119,7 +119,8 @@ function count(events: readonly SuiteEvent[], strict: boolean): Outcome {
   );
 }
 
-function readEvents(file: string): readonly SuiteEvent[] {
+/** What the reporter has written so far. */
+export function readEvents(file: string): readonly SuiteEvent[] {
   if (!existsSync(file)) return [];
   const lines = readFileSync(file, 'utf8').split('\n');
   lines.pop(); // what follows the last newline: nothing, or the half line of a process that was killed

@@ -5,7 +5,8 @@ import { ContextError } from '../core/errors.js';
 
 export const SCRIPT_NAMES = [
   'commit', 'delete', 'touch', 'expire', 'versions', 'catchup', 'checkpoint', 'repair', 'quarantine', 'drop', 'gone', 'look', 'namespace', 'scrub', 'reconcile',
-  'totals', 'probe', 'transact', 'prepare', 'decide', 'finish', 'validate', 'piece', 'preserve', 'forget',
+  'totals', 'probe', 'transact', 'prepare', 'decide', 'finish', 'validate', 'lock', 'extend', 'unlock', 'break',
+  'piece', 'preserve', 'forget',
 ] as const; // biome-ignore format: one list
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 

@@ -238,7 +238,7 @@ export class AtomicContextPreserver {
   /** Commits what is staged. What stands in the way of that, and can be ended or mended, is. */
   async #commit(tx: Staging, locks: HeldLocks | null, deadline: Deadline): Promise<Outcome> {
     const whole = new Set<string>();
-    for (let mends = 0; ; ) {
+    for (let [mends, waits] = [0, 0]; ; ) {
       const reads = this.#reads(tx);
       if (tx.writes.size === 0) {
         // one context is of one moment by itself, where it was read from Redis
@@ -250,11 +250,8 @@ export class AtomicContextPreserver {
         continue;
       }
       const txn = this.#name();
-      const spread = this.#spread(tx);
-      let writes = await this.#writes(tx, txn, whole, spread, locks);
-      const distributed = spread || (writes.length > 1 && bytesOf(writes) > SCRIPT_BYTES);
-      // what is prepared stands for itself: nothing but its record is needed to apply it
-      if (distributed && !spread) writes = await this.#writes(tx, txn, whole, true, locks);
+      const writes = await this.#writes(tx, txn, whole, locks);
+      const distributed = this.#spread(tx) || (writes.length > 1 && bytesOf(writes) > SCRIPT_BYTES);
       const refusal = distributed
         ? await this.#twoPhases(txn, writes, reads, deadline)
         : await this.#oneScript(txn, writes, reads, deadline);
@@ -262,6 +259,9 @@ export class AtomicContextPreserver {
       switch (refusal.why) {
         case 'locked':
           await this.#settler.settled(refusal.id, refusal.intent, deadline);
+          // two that were in each other's way do not come back at the same time
+          waits += 1;
+          await pauseWithin(Math.random() * Math.min(BACKOFF_MOST_MS, 2 ** Math.min(waits, 10)), deadline);
           break;
         case 'conflict':
           return this.#again(tx, refusal);
@@ -292,13 +292,7 @@ export class AtomicContextPreserver {
     return reads;
   }
 
-  async #writes(
-    tx: Staging,
-    txn: string,
-    whole: ReadonlySet<string>,
-    distributed: boolean,
-    locks: HeldLocks | null,
-  ): Promise<Write[]> {
+  async #writes(tx: Staging, txn: string, whole: ReadonlySet<string>, locks: HeldLocks | null): Promise<Write[]> {
     let total = 0;
     const writes: Write[] = [];
     for (const [id, staged] of tx.writes) {
@@ -315,9 +309,7 @@ export class AtomicContextPreserver {
       const patch = staged.kind === 'patch' ? staged.patch : null;
       const text = staged.kind === 'set' ? staged.text : undefined;
       const encoded =
-        text === undefined
-          ? this.#hooks.encode(id, base, value, patch, distributed || whole.has(id))
-          : this.#hooks.spelled(id, value, text);
+        text === undefined ? this.#hooks.encode(id, base, value, patch, whole.has(id)) : this.#hooks.spelled(id, value, text);
       total += encoded.length;
       if (total > MOST_BYTES) throw tooLarge(total);
       const { document: _document, ...sent } = encoded;
@@ -346,6 +338,7 @@ export class AtomicContextPreserver {
   }
 
   async #twoPhases(txn: string, writes: readonly Write[], reads: readonly Read[], deadline: Deadline): Promise<Refusal | null> {
+    if (this.#commands.protocol === 1) throw this.#tooOld();
     const parts = this.#parts(txn, writes);
     const { clock } = this.#commands.connection;
     const until = Math.floor(clock.earliest(performance.now())) + this.#options.recoverMs;
@@ -479,6 +472,13 @@ export class AtomicContextPreserver {
   #overtime(writes: readonly Write[]): Refusal {
     const [first] = writes as readonly [Write];
     return { id: first.id, why: 'conflict', version: first.base?.version ?? 0 };
+  }
+
+  /** Instances that know only protocol 1 do not know intents. */
+  #tooOld(): ContextError {
+    const { namespace } = this.#commands.keys;
+    const message = `${namespace}: a transaction over several shards, or of more than ${SCRIPT_BYTES} bytes or ${SCRIPT_MEMBERS} contexts, needs protocol 2: call \`upgrade\` once no older instance runs any more`;
+    return new ContextError('NAMESPACE_MISMATCH', message, { namespace, expected: 2, found: 1 });
   }
 
   #unknown(txn: string, until: number, cause: unknown): ContextError {

@@ -175,7 +175,7 @@ describe('snapshots', function () {
       (await redis.keys(`{lc:${stores.namespace}:*}:snap`)).map((key) => redis.zrange(key, '0', '-1')),
     );
     expect(names.flat()).to.include('long').and.to.not.include('short');
-    expect(await redis.keys(`{lc:${stores.namespace}:*}:w:*`)).to.deep.equal([]);
+    expect(await redis.keys(`{lc:${stores.namespace}:*}:s:*`)).to.deep.equal([]);
   });
 
   it('take those with a prefix, and leave another of the same name alone unless it is to be replaced', async () => {
@@ -261,7 +261,7 @@ describe('snapshots', function () {
       () => null,
       (error: unknown) => error,
     );
-    const pieces = async (): Promise<string[]> => redis.keys(`{lc:${stores.namespace}:*}:w:*`);
+    const pieces = async (): Promise<string[]> => redis.keys(`{lc:${stores.namespace}:*}:s:*`);
     for (let found = await pieces(); found.length === 0; found = await pieces());
     await proxied.close();
     expect(isContextError(await writing)).to.equal(true);

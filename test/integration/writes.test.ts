@@ -723,11 +723,24 @@ describe('writes', () => {
       const proxy = await stores.proxy();
       const store = await stores.open({ redis: proxy.url });
       const direct = await stores.open();
-      proxy.pause('down');
-      const error = await refusal('TIMEOUT', () => store.set('x', 1, { timeout: 100 }));
-      expect(error.message).to.contain('may or may not have been applied');
-      expect((await direct.get('x'))?.value).to.equal(1);
-      proxy.resume('down');
+      const writes: readonly (readonly [id: string, write: (id: string) => Promise<unknown>])[] = [
+        ['set', (id) => store.set(id, 1, { timeout: 100 })],
+        ['update', (id) => store.update(id, () => 1, { timeout: 100 })],
+        ['patch', (id) => store.patch(id, [{ op: 'replace', path: '', value: 1 }], { timeout: 100 })],
+        ['delete', (id) => store.delete(id, { timeout: 100 })],
+      ];
+      for (const [id] of writes) {
+        await store.set(id, 0);
+        // so that it is there to build on while no answer comes
+        await untilReplica(store, id);
+      }
+      for (const [id, write] of writes) {
+        proxy.pause('down');
+        const error = await refusal('TIMEOUT', () => write(id));
+        expect(error.message, id).to.contain('may or may not have been applied');
+        expect((await direct.get(id))?.value ?? null, id).to.equal(id === 'delete' ? null : 1);
+        proxy.resume('down');
+      }
     });
 
     it('a timeout or an option that is none is refused', async () => {

@@ -203,16 +203,24 @@ describe('lua/reconcile.lua', () => {
     await exact();
   });
 
-  it('intents: one whose transaction is over is taken away, one that lives is not', async () => {
-    for (const id of ['a', 'b']) await sealed(id);
+  it('intents: one that is overdue and has no record, or is malformed, is taken away; others are not', async () => {
+    for (const id of ['a', 'b', 'c', 'd']) await sealed(id);
     const now = await lua.now();
-    await lua.redis.hset(lua.of('a').context, 'intent', `txn1 ${now - 1}`);
-    await lua.redis.hset(lua.of('b').context, 'intent', `txn2 ${now + 60_000}`);
-    const { fixed } = await reconcile('a', 'b');
-    expect(fixed.intents).to.equal(1);
-    expect((await lua.fields('a')).intent).to.equal(undefined);
-    expect((await lua.fields('b')).intent).to.equal(`txn2 ${now + 60_000}`);
+    const intents = { a: `txn1 ${now - 1} 0 0`, b: `txn2 ${now + 60_000} 0 0`, c: `txn3 ${now - 1} 2 0`, d: 'txn4' };
+    for (const [id, intent] of Object.entries(intents)) await lua.redis.hset(lua.of(id).context, 'intent', intent);
+    await lua.redis.hset(`${lua.shard.tag}:t:txn3.2`, 'txn', 'txn3');
+    const { fixed } = await reconcile('a', 'b', 'c', 'd');
+    expect(fixed.intents).to.equal(2);
+    for (const id of ['a', 'd']) expect((await lua.fields(id)).intent).to.equal(undefined);
+    expect((await lua.fields('b')).intent).to.equal(intents.b);
+    expect((await lua.fields('c')).intent).to.equal(intents.c);
     await exact();
+  });
+
+  it('leaves what a transaction is about to create alone', async () => {
+    await lua.redis.hset(lua.of('a').context, 'intent', `txn1 ${(await lua.now()) + 60_000} 0 0`);
+    expect(await reconcile('a')).to.deep.equal(nothing);
+    expect(await lua.redis.zscore(lua.shard.size, 'a')).to.equal(null);
   });
 
   it('leaves a quarantined stub as it is, and accounts it', async () => {
