@@ -6,6 +6,7 @@ import { ContextError } from '../core/errors.js';
 export const SCRIPT_NAMES = [
   'commit', 'delete', 'touch', 'expire', 'versions', 'catchup', 'checkpoint', 'repair', 'quarantine', 'drop', 'gone', 'look', 'namespace', 'scrub', 'reconcile',
   'totals', 'probe', 'transact', 'prepare', 'decide', 'finish', 'validate', 'lock', 'extend', 'unlock', 'break', 'nodes',
+  'piece', 'preserve', 'forget',
 ] as const; // biome-ignore format: one list
 /** For lock nodes, which are other servers. */
 export const NODE_SCRIPT_NAMES = ['nodelock', 'nodeextend', 'nodeunlock', 'nodemark'] as const;

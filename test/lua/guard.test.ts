@@ -146,6 +146,27 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    script: 'piece',
+    what: 'of two fields',
+    call: (lua) => lua.run('piece', [lua.keys.snapshotOf('s', 'op').pieces], [60_000, 'op', 'op', 'z0:a', 'bytes']),
+  },
+  {
+    script: 'preserve',
+    what: 'of a snapshot',
+    call: (lua) => {
+      const { pieces, snapshot, index } = lua.keys.snapshotOf('s', 'op');
+      return lua.run('preserve', [pieces, snapshot, index], ['op 2 1000 0', 's']);
+    },
+  },
+  {
+    script: 'forget',
+    what: 'of a snapshot',
+    call: (lua) => {
+      const { snapshot, index } = lua.keys.snapshotOf('kept', 'op');
+      return lua.run('forget', [snapshot, index], ['kept']);
+    },
+  },
+  {
     script: 'probe',
     what: 'of all commands',
     call: (lua) => {
@@ -185,6 +206,8 @@ describe('the guard of the Lua scripts', function () {
     await quarantine(lua, 'c', 'put');
     await damageEntries(lua, 'd', ['1-0']);
     await lua.redis.del(lua.of('e').context);
+    await lua.redis.hset(lua.keys.snapshotOf('s', 'op').pieces, 'op', 'op', 'a', '1');
+    await lua.redis.hset(lua.keys.snapshotOf('kept', '').snapshot, 'op', 'before');
     await lua.redis.xadd(lua.of('f').log, '2-0', 'kind', 'deleted');
     await lua.redis.hset(lua.keys.lockBookOf('b'), 'h:7', `w ${FAR_MS} 1 tester holder`);
     await lua.redis.hset(nodeMarkerKey(lua.keys.namespace), 'run', 1);
@@ -254,6 +277,8 @@ describe('the guard of the Lua scripts', function () {
             'KEPT',
             'REPAIRED',
             'QUARANTINED',
+            'PRESERVED',
+            'FORGOTTEN',
             'DROPPED',
             'REMOVED',
             'STORED',

@@ -12,7 +12,10 @@ import {
   type Duration,
   ERROR_CODES,
   type ErrorCode,
+  type ExportPoint,
+  type ExportSummary,
   type HistoryEntry,
+  type ImportResult,
   isContextError,
   type JsonValue,
   type ListPage,
@@ -20,11 +23,15 @@ import {
   type LockInfo,
   type Logger,
   type Patch,
+  type PreserveResult,
+  type RestoreSnapshotResult,
+  type SnapshotSummary,
   type StoreEvents,
   type StoreOptions,
   type StoreStats,
   type UpdateResult,
   type VerifyResult,
+  verifyExport,
   type WriteResult,
 } from '../../src/index.js';
 
@@ -173,6 +180,27 @@ export function listening(store: ContextStore): void {
   store.on('committed', () => {});
   // @ts-expect-error not in this event
   store.on('context:expired', ({ checksum }) => checksum);
+}
+
+export async function backingUp(store: ContextStore): Promise<void> {
+  const lines: AsyncIterable<Buffer> = store.export({
+    prefix: 'a',
+    progress: ({ contexts, total }) => console.log(contexts / total),
+  });
+  const { created, damaged }: ImportResult = await store.import(lines, { ifExists: 'newer', skipDamaged: true });
+  console.log(created, damaged[0]?.line);
+  const summary: ExportSummary = await verifyExport(['text', Buffer.from('bytes')]);
+  const point: ExportPoint | null = await store.exportPoint([]);
+  if (point !== null) console.log(store.export({ resume: point }), point.length, summary.complete);
+  await store.preserve('name', ['a', 'b'], { ttl: '7d', replace: true });
+  const { expiresAt }: PreserveResult = await store.preserve('name', { prefix: 'a' });
+  const { restored, deleted }: RestoreSnapshotResult = await store.restoreSnapshot('name', { ttl: 'none' });
+  const list: readonly SnapshotSummary[] = await store.snapshots();
+  console.log(expiresAt, restored, deleted, list, await store.dropSnapshot('name'));
+  // @ts-expect-error not one of the ways
+  await store.import([], { ifExists: 'merge' });
+  // @ts-expect-error ids or a prefix
+  await store.preserve('name', 'a');
 }
 
 export function failing(error: unknown): ErrorCode | undefined {
