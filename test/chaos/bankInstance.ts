@@ -25,6 +25,8 @@ export interface BankLoad {
   readonly loops: number;
   /** Longest pause between two transactions of a loop, ms. */
   readonly pauseMs: number;
+  /** Longest time that a transaction has, ms; the shortest is a tenth of it. */
+  readonly timeoutMs: number;
 }
 
 export type BankCommand =
@@ -58,6 +60,7 @@ async function transact(
   what: BankInput['do'],
   ids: readonly string[],
   change: (balances: Readonly<Record<string, number>>) => Readonly<Record<string, number>>,
+  timeout = 15_000,
 ): Promise<void> {
   const history = recorder;
   if (history === undefined) throw new Error('open it first');
@@ -81,7 +84,7 @@ async function transact(
         const writes = reads.filter(({ id }) => id in changed).map(({ id, version }) => ({ id, version: version + 1 }));
         return { reads, writes, balances };
       },
-      { attempts: 10_000, timeout: '15s' },
+      { attempts: 10_000, timeout },
     );
     history.ok(op, output);
   } catch (error) {
@@ -102,19 +105,21 @@ function failed(history: HistoryRecorder<BankInput, BankOutput>, op: number, wha
   refused[`${what} ${code}`] = (refused[`${what} ${code}`] ?? 0) + 1;
 }
 
-async function loop({ do: what, accounts, seed, pauseMs }: BankLoad, number: number): Promise<void> {
+async function loop({ do: what, accounts, seed, pauseMs, timeoutMs }: BankLoad, number: number): Promise<void> {
   const rng = seededRng(seed + 7919 * number);
   while (!stopped) {
-    if (what === 'audit') await transact('audit', accounts, () => ({}));
+    const timeout = rng.int(timeoutMs / 10, timeoutMs);
+    if (what === 'audit') await transact('audit', accounts, () => ({}), timeout);
     else {
       const from = rng.pick(accounts);
       const to = rng.pick(accounts.filter((id) => id !== from));
       const amount = rng.int(1, 30);
-      await transact('transfer', [from, to], (balances) => {
+      // nobody owes anything
+      const move = (balances: Readonly<Record<string, number>>): Readonly<Record<string, number>> => {
         const [left = 0, right = 0] = [balances[from], balances[to]];
-        // nobody owes anything
         return left < amount ? {} : { [from]: left - amount, [to]: right + amount };
-      });
+      };
+      await transact('transfer', [from, to], move, timeout);
     }
     await new Promise((resolve) => setTimeout(resolve, rng.int(0, pauseMs)));
   }
