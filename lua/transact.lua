@@ -30,6 +30,7 @@
 -- @include remove
 -- @include plan
 -- @include settle
+-- @include fence
 -- @include writing
 -- @include deleting
 -- @include expected

@@ -1,5 +1,5 @@
--- deleting: one deletion in steps, as `writing` has them for a commit. Needs clock, seal, stored, intent, entry, log, retry, frame, checkpoint and
---   remove. A request is made of the keys and arguments that lua/delete.lua declares.
+-- deleting: one deletion in steps, as `writing` has them for a commit. Needs clock, seal, stored, intent, entry, log, retry, frame, checkpoint,
+--   remove and fence. A request is made of the keys and arguments that lua/delete.lua declares.
 local function delete_request(keys, args)
   local w = { keys = keys, header = args[1], settings = args[2], id = args[3], channel = args[4] }
   w.op, w.by, w.if_version, w.if_crc, w.till, w.prev, w.sent, w.fence = string.match(w.header,
@@ -41,10 +41,8 @@ local function delete_check(w, now, decided)
   if not w.live then
     return { 'ABSENT' }
   end
-  if not decided and stored.fence and w.fence ~= '0' and tonumber(w.fence) < (tonumber(stored.fence) or 0) then
-    return { 'FENCED', stored.fence }
-  end
-  return nil
+  local newer = not decided and fenced_by(w.keys.context, w.fence, stored.fence, now)
+  return newer and { 'FENCED', newer } or nil
 end
 
 local function delete_finish(w, now)

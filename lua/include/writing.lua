@@ -1,5 +1,5 @@
 -- writing: one commit in steps, so that one script may take several together, each checked before any is written. Needs clock, seal, stored, intent,
---   entry, log, lost, retry, frame, checkpoint, account, remove, plan and settle. A request `w` is made of the keys and arguments that lua/commit.lua declares.
+--   entry, log, lost, retry, frame, checkpoint, account, remove, plan, settle and fence. A request `w` is made of the keys and arguments that lua/commit.lua declares.
 local INLINE = 4096
 
 local function commit_request(keys, args)
@@ -55,8 +55,9 @@ local function commit_check(w, now, decided)
     if w.if_version ~= '-' and (tonumber(w.if_version) ~= version or (w.if_crc ~= '-' and w.if_crc ~= stored.crc)) then
       return { 'CONFLICT', version, live and stored.crc or '-' }
     end
-    if stored.fence and w.fence ~= '0' and tonumber(w.fence) < (tonumber(stored.fence) or 0) then
-      return { 'FENCED', stored.fence }
+    local newer = fenced_by(context, w.fence, stored.fence, now)
+    if newer then
+      return { 'FENCED', newer }
     end
   end
 

@@ -27,6 +27,8 @@ export const ERROR_CODES = {
   CONFLICT: facts(true, 409, 3),
   FENCED: facts(false, 409, 3),
   LOCKED: facts(true, 423, 3),
+  LOCK_TIMEOUT: facts(true, 423, 3),
+  LOCK_LOST: facts(false, 409, 3),
   PATCH_FAILED: facts(false, 409, 3),
   MEMORY_LIMIT: facts(true, 507, 3),
   // integrity
@@ -46,6 +48,7 @@ export const ERROR_CODES = {
   REDIS_BUSY: facts(true, 503, 5),
   REDIS_ERROR: facts(false, 502, 5),
   NAMESPACE_MISMATCH: facts(false, 409, 5),
+  LOCK_QUORUM: facts(true, 503, 5),
   // time and life cycle
   TIMEOUT: facts(true, 504, 6),
   OUTCOME_UNKNOWN: facts(false, 504, 6),
@@ -69,6 +72,18 @@ export interface ContextErrorDetails {
   readonly operation?: number;
   /** Name of a limit and its value. */
   readonly limit?: string;
+  /** Who holds a lock: its instance, fencing token, and for how long, ms. */
+  readonly holder?: {
+    readonly instance: string;
+    readonly mode: 'write' | 'read';
+    readonly token: number;
+    readonly ageMs: number;
+  };
+  /** Place among those that waited for a lock, from 1, and how many they were. */
+  readonly place?: number;
+  readonly waiters?: number;
+  /** Lock nodes that did not vote for a lock, and why. */
+  readonly nodes?: Readonly<Record<string, string>>;
   readonly cause?: unknown;
 }
 

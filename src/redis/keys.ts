@@ -73,6 +73,22 @@ export class Keys {
     return `${shard.tag}:t:${txn}.${part}`;
   }
 
+  /** Who holds a context and who waits for it; `lua/include/fence.lua` makes it of the context's key. */
+  lockBookOf(id: string): string {
+    return `${this.shardOf(id).tag}:w:${id}`;
+  }
+
+  /** The pattern of all lock books of a shard, and the id in such a key. */
+  lockBooks(shard: ShardKeys): { readonly pattern: string; idOf(key: string): string } {
+    const prefix = `${shard.tag}:w:`;
+    return { pattern: `${escaped(prefix)}*`, idOf: (key) => key.slice(prefix.length) };
+  }
+
+  /** Where an instance is told that one of its waiters has its turn; named in `lua/include/lockbook.lua` as well. */
+  wake(shard: ShardKeys, instanceId: string): string {
+    return `${shard.tag}:wake:${instanceId}`;
+  }
+
   /** Where instances ask each other for a document, and where one of them is answered. */
   get peers(): string {
     return `{lc:${this.namespace}}:peers`;
@@ -115,7 +131,7 @@ const escaped = (text: string): string => text.replace(/[\\*?[\]^-]/g, '\\$&');
 /** The pattern of the keys of all shards, as `SCAN` takes it. */
 export const shardKeysPattern = (namespace: string): string => `{lc:${escaped(namespace)}:*`;
 
-/** Which shard, kind (`c`, `l`, `k`, `j`, `q`, `o`, …) and id a key is of; null where it is not one of a context. */
+/** Which shard, kind (`c`, `l`, `k`, `j`, `q`, `o`, `w`, …) and id a key is of; null where it is not one of a context. */
 export function parseContextKey(namespace: string, key: string): { shard: number; kind: string; id: string } | null {
   const start = `{lc:${namespace}:`;
   if (!key.startsWith(start)) return null;

@@ -5,7 +5,7 @@ import { ContextError } from '../core/errors.js';
 
 export const SCRIPT_NAMES = [
   'commit', 'delete', 'touch', 'expire', 'versions', 'catchup', 'checkpoint', 'repair', 'quarantine', 'drop', 'gone', 'look', 'namespace', 'scrub', 'reconcile',
-  'totals', 'probe', 'transact', 'prepare', 'decide', 'finish', 'validate',
+  'totals', 'probe', 'transact', 'prepare', 'decide', 'finish', 'validate', 'lock', 'extend', 'unlock', 'break',
 ] as const; // biome-ignore format: one list
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 

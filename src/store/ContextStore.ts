@@ -9,6 +9,7 @@ import type { JsonValue } from '../core/json.js';
 import { checkId } from '../core/names.js';
 import { parseDuration } from '../core/units.js';
 import { Integrity } from '../integrity/Integrity.js';
+import { Locks } from '../locks/Locks.js';
 import { ContextCommands, type Expired } from '../redis/ContextCommands.js';
 import { Keys } from '../redis/keys.js';
 import { type Deadline, RedisConnection } from '../redis/RedisConnection.js';
@@ -43,7 +44,7 @@ import { listQuarantined, restoreContext } from './quarantine.js';
 import { StoreEmitter } from './StoreEmitter.js';
 import { sweepMetrics } from './sweepMetrics.js';
 import { traced } from './tracing.js';
-import { type StoreTransactions, storeTransactions } from './transactions.js';
+import { heldRun, lockedRun, type StoreTransactions, storeTransactions } from './transactions.js';
 import type {
   CallOptions,
   DeleteOptions,
@@ -51,6 +52,9 @@ import type {
   HistoryEntry,
   ListOptions,
   ListPage,
+  Lock,
+  LockInfo,
+  LockOptions,
   Logger,
   QuarantinedContext,
   ReadOptions,
@@ -62,6 +66,7 @@ import type {
   StoreEvents,
   StoreStats,
   TransactionOptions,
+  TryLockOptions,
   UpdateOptions,
   UpdateResult,
   VerifyResult,
@@ -101,6 +106,7 @@ export class ContextStore {
   readonly #subscriptions: Subscriptions;
   readonly #writer: ContextWriter;
   readonly #integrity: Integrity;
+  readonly #locks: Locks;
   readonly #emitter: StoreEmitter;
   readonly #heartbeat: Heartbeat;
   readonly #ttl: PredictiveTtl | null;
@@ -142,7 +148,18 @@ export class ContextStore {
     this.#reader = new ContextReader(this.#commands, this.#integrity.copies, corrupt, (id, where, deadline) =>
       this.#integrity.heal(id, where, deadline),
     );
-    this.#subscriptions = new Subscriptions(connection, () => this.#heartbeat.compareNow('reconnect'));
+    this.#subscriptions = new Subscriptions(connection, () => {
+      this.#locks.wakeAll();
+      this.#heartbeat.compareNow('reconnect');
+    });
+    this.#locks = new Locks({
+      commands: this.#commands,
+      subscriptions: this.#subscriptions,
+      settings: options.locks,
+      timeoutMs: options.timeoutMs,
+      warn: (fields, message) => logger.warn({ ...fields, namespace }, message),
+      nodes: null,
+    });
     this.#replicas = new ReplicaSet(
       this.#commands,
       this.#subscriptions,
@@ -162,7 +179,16 @@ export class ContextStore {
         expired,
       },
     );
-    this.#writer = new ContextWriter(this.#commands, this.#reader, this.#replicas, options, emitter, logger, this.#integrity);
+    this.#writer = new ContextWriter(
+      this.#commands,
+      this.#reader,
+      this.#replicas,
+      options,
+      emitter,
+      logger,
+      this.#integrity,
+      this.#locks,
+    );
     this.#transactions = storeTransactions(
       {
         commands: this.#commands,
@@ -293,7 +319,7 @@ export class ContextStore {
     const answer = this.#replicas.answer(id);
     if (answer !== undefined) this.#ttl?.used(id);
     if (answer !== undefined) return (await answer) !== null;
-    const facts = await this.#commands.versionOf(id, deadline);
+    const facts = await this.#commands.presentVersion(id, deadline);
     this.#used(id, facts);
     return facts !== null;
   }
@@ -338,7 +364,7 @@ export class ContextStore {
   /** Removes a context; null where there was none. `version` is that of its tombstone. */
   delete(id: string, options: DeleteOptions = {}): Promise<{ version: number } | null> {
     return this.#write('delete', id, options, async (deadline) => {
-      const deleted = await this.#writer.delete(id, options.ifVersion, deadline);
+      const deleted = await this.#writer.delete(id, options, deadline);
       this.#ttl?.forget(id);
       return deleted;
     });
@@ -375,9 +401,55 @@ export class ContextStore {
     const attempts = options.attempts ?? DEFAULT_ATTEMPTS;
     if (!(Number.isSafeInteger(attempts) && attempts >= 1))
       throw new ContextError('INVALID_ARGUMENT', `attempts is ${String(attempts)}; it must be a whole number of at least 1`);
+    const { lock = false, signal } = options;
+    const locked =
+      lock === false ? null : lock === true ? lockedRun(this.#locks, deadline.timeoutMs, signal) : heldRun(this.#locks, lock);
     return traced('transaction', this.namespace, undefined, () =>
-      this.#transactions.preserver.run(run, { attempts, locked: null }, deadline),
+      this.#transactions.preserver.run(run, { attempts, locked }, deadline),
     );
+  }
+
+  /**
+   * Runs a function while one or several contexts are locked, and gives back what it returned, even where the lock was lost or could not be
+   * released. Waiters are served first come, first served; several ids are taken in one order, so that two who want the same do not wait for
+   * each other. The lock is extended by itself; `lock.signal` is aborted before it can be over. Writes that are given the handle
+   * (`{ lock }`) are refused by Redis (`FENCED`) as soon as the lock is over, whatever the holder believes: that is what keeps data right.
+   * The promises with and without `locks.nodes`: docs/LOCKS.md (Redlock by S. Sanfilippo; fencing tokens after M. Kleppmann, 2016).
+   *
+   * @throws ContextError `LOCK_TIMEOUT` where somebody else holds it for longer than `wait`, `LOCK_QUORUM` where too few lock nodes answer,
+   * `ABORTED`, `INVALID_ARGUMENT`, `LIMIT_EXCEEDED`, those of the connection, and whatever the function throws
+   * @example await store.lock('user-42', async (lock) => { await store.set('user-42', await work(lock.signal), { lock }); }, { ttl: '10s' });
+   */
+  async lock<T>(ids: string | readonly string[], fn: (lock: Lock) => Promise<T> | T, options: LockOptions = {}): Promise<T> {
+    this.#checkLock('lock', ids, options);
+    return this.#locks.lock(ids, fn, options);
+  }
+
+  /**
+   * A lock that is free now, or null. It is extended by itself until it is released: by `release`, `await using`, or `close`.
+   *
+   * @throws ContextError as {@link lock}, but for `LOCK_TIMEOUT`
+   */
+  async tryLock(ids: string | readonly string[], options: TryLockOptions = {}): Promise<Lock | null> {
+    this.#checkLock('tryLock', ids, options);
+    return this.#locks.tryLock(ids, options);
+  }
+
+  /** Who holds locks in the namespace and who waits for them, by id. Looks through all keys of the server, a thousand at a time. */
+  async locks(options: { readonly signal?: AbortSignal } = {}): Promise<readonly LockInfo[]> {
+    this.#deadline('locks', options);
+    return this.#locks.list(options.signal);
+  }
+
+  /**
+   * Takes a context from all that hold it, for holders that hang: what they write with their tokens is refused (`FENCED`) from then on, and
+   * the next waiter gets it. With `locks.nodes` it gets it when the holder has noticed, or its time to live is over there.
+   *
+   * @returns who held it
+   */
+  async breakLock(id: string, options: CallOptions = {}): Promise<LockInfo['holders']> {
+    checkId(id, this.#options.idBytes);
+    return this.#locks.break(id, this.#deadline('breakLock', options));
   }
 
   /** A page of the namespace, in no order. An id that is there all the while is listed; one may come twice while others change. */
@@ -592,6 +664,7 @@ export class ContextStore {
     this.#closing ??= (async () => {
       this.#heartbeat.stop();
       await this.#workers.close();
+      await this.#locks.close();
       const predicted = this.#ttl?.close();
       await this.#integrity.close();
       this.#replicas.close();
@@ -628,6 +701,13 @@ export class ContextStore {
       if (stale === undefined) throw error;
       return this.#out(stale);
     }
+  }
+
+  #checkLock(call: 'lock' | 'tryLock', ids: string | readonly string[], options: LockOptions): void {
+    for (const id of typeof ids === 'string' ? [ids] : ids) checkId(id, this.#options.idBytes);
+    const { signal } = options;
+    checkCallOptions(call, options);
+    this.#connection.check(this.#connection.deadline(this.#options.timeoutMs, signal), call);
   }
 
   #write<T>(operation: CallName, id: string, options: CallOptions, run: (deadline: Deadline) => Promise<T>): Promise<T> {

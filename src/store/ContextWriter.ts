@@ -10,6 +10,8 @@ import { applyPatch, type Patch, validatePatch } from '../core/patch.js';
 import { isPlainJson } from '../core/plainJson.js';
 import { timeToLive } from '../core/timeToLive.js';
 import type { Integrity } from '../integrity/Integrity.js';
+import type { Locks } from '../locks/Locks.js';
+import type { Lock } from '../locks/types.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { BaseMismatch, Committed, Conflict, FieldsDamaged } from '../redis/commitRequest.js';
 import type { Deadline } from '../redis/RedisConnection.js';
@@ -21,7 +23,7 @@ import { runOnDraft } from './draft.js';
 import { KeyedQueue } from './KeyedQueue.js';
 import type { ResolvedOptions } from './options.js';
 import type { StoreEmitter } from './StoreEmitter.js';
-import type { Logger, UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
+import type { DeleteOptions, Logger, UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
 
 /** How often `update` and `patch` run again on a conflict. */
 export const DEFAULT_ATTEMPTS = 64;
@@ -41,6 +43,7 @@ export class ContextWriter {
   readonly #options: ResolvedOptions;
   readonly #emitter: StoreEmitter;
   readonly #integrity: Integrity;
+  readonly #locks: Locks;
   readonly #encoder: CommitEncoder;
   readonly #queue = new KeyedQueue();
   readonly #operationPrefix = randomBytes(6).toString('base64url');
@@ -54,6 +57,7 @@ export class ContextWriter {
     emitter: StoreEmitter,
     logger: Logger,
     integrity: Integrity,
+    locks: Locks,
   ) {
     this.#commands = commands;
     this.#reader = reader;
@@ -61,6 +65,7 @@ export class ContextWriter {
     this.#options = options;
     this.#emitter = emitter;
     this.#integrity = integrity;
+    this.#locks = locks;
     this.#encoder = new CommitEncoder(options.delta, (found) =>
       logger.error(
         { ...found, namespace: options.namespace },
@@ -124,12 +129,13 @@ export class ContextWriter {
     });
   }
 
-  async delete(id: string, ifVersion: number | undefined, deadline: Deadline): Promise<{ version: number } | null> {
+  async delete(id: string, { ifVersion, lock }: DeleteOptions, deadline: Deadline): Promise<{ version: number } | null> {
     checkId(id, this.#options.idBytes);
     const expected = checkVersion(ifVersion);
-    const result = await this.#sound(id, deadline, () =>
-      this.#commands.remove({ id, operation: this.#operation(), ifVersion: expected, fence: 0 }, deadline),
-    );
+    const result = await this.#sound(id, deadline, async () => {
+      const fence = this.#locks.fenceOf(lock, id);
+      return this.#commands.remove({ id, operation: this.#operation(), ifVersion: expected, fence }, deadline);
+    });
     if (result.status === 'conflict') throw this.#conflict(id, expected ?? 0, result.version, 1, true);
     if (result.status === 'absent') return null;
     this.deleted(id, result.version, result.at);
@@ -189,7 +195,8 @@ export class ContextWriter {
         }
         if (made === null) return { version: base.version, checksum: base.crc, value: base.value as JsonValue };
         const live = base.value !== undefined;
-        const condition = { ifVersion: live ? base.version : 0, ifCrc: live ? base.crc : null, ttl: write.ttl };
+        const { ttl, lock } = write;
+        const condition = { ifVersion: live ? base.version : 0, ifCrc: live ? base.crc : null, ttl, lock };
         const result = await this.#commitOnto(id, live ? base : null, made.value, made.patch, condition, deadline);
         if (result.status === 'committed') return { version: result.version, checksum: result.crc, value: made.value };
         const last = attempt >= attempts;
@@ -284,10 +291,13 @@ export class ContextWriter {
     const operation = this.#operation();
     const { document, ...sent } = encoded;
     const { crc } = sent;
+    const { lock, ...conditions } = condition;
     const done = this.#replicas.committing(id, () => ({ operation, crc, document: document(), patch }));
-    const result = await this.#sound(id, deadline, () =>
-      this.#commands.commit({ id, operation, ...sent, ...condition, fence: 0 }, deadline),
-    ).finally(done);
+    const result = await this.#sound(id, deadline, async () => {
+      // looked at for each attempt: it may be lost meanwhile
+      const fence = this.#locks.fenceOf(lock, id);
+      return this.#commands.commit({ id, operation, ...sent, ...conditions, fence }, deadline);
+    }).finally(done);
     if (result.status === 'committed') this.committed(id, encoded, result, patch);
     return result;
   }
@@ -387,9 +397,11 @@ export class ContextWriter {
 
   #prepare(id: string, options: WriteOptions, unset: 'keep' | 'none'): Prepared {
     checkId(id, this.#options.idBytes);
-    const { ttl } = options;
+    const { ttl, lock } = options;
+    this.#locks.fenceOf(lock, id);
     return {
       ifVersion: checkVersion(options.ifVersion),
+      lock,
       ttl: ttl === undefined ? unset : ttl === 'keep' || ttl === 'none' ? ttl : timeToLive(ttl),
     };
   }
@@ -434,6 +446,7 @@ interface Condition {
   readonly ifVersion: number | null;
   readonly ifCrc: string | null;
   readonly ttl: number | 'keep' | 'none';
+  readonly lock: Lock | undefined;
 }
 
 function once<T>(make: () => T): () => T {
@@ -446,6 +459,7 @@ function once<T>(make: () => T): () => T {
 
 interface Prepared {
   readonly ifVersion: number | null;
+  readonly lock: Lock | undefined;
   readonly ttl: number | 'keep' | 'none';
 }
 

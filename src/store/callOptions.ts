@@ -3,7 +3,7 @@ import { ContextError } from '../core/errors.js';
 
 const CALL = ['signal', 'timeout'];
 const READ = [...CALL, 'fresh', 'allowStale'];
-const WRITE = [...CALL, 'ttl', 'ifVersion'];
+const WRITE = [...CALL, 'ttl', 'ifVersion', 'lock'];
 
 const NAMES = {
   get: READ,
@@ -12,7 +12,7 @@ const NAMES = {
   set: WRITE,
   update: [...WRITE, 'attempts', 'initial'],
   patch: WRITE,
-  delete: [...CALL, 'ifVersion'],
+  delete: [...CALL, 'ifVersion', 'lock'],
   touch: CALL,
   transaction: [...CALL, 'attempts', 'lock'],
   list: [...CALL, 'cursor', 'limit', 'prefix'],
@@ -28,6 +28,10 @@ const NAMES = {
   restore: CALL,
   quarantined: CALL,
   dropQuarantined: CALL,
+  lock: ['ttl', 'wait', 'signal', 'mode', 'within'],
+  tryLock: ['ttl', 'signal', 'mode'],
+  locks: ['signal'],
+  breakLock: CALL,
 } as const satisfies Record<string, readonly string[]>;
 
 export type CallName = keyof typeof NAMES;

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { ContextError } from '../core/errors.js';
 import { checkNamespace, MAX_ID_BYTES } from '../core/names.js';
 import { parseDuration, parseSize } from '../core/units.js';
+import type { LockSettings } from '../locks/types.js';
 import { checkTarget, type RedisTarget } from '../redis/RedisConnection.js';
 import type { QueueSettings } from './Maintenance.js';
 import type { PredictOptions } from './PredictiveTtl.js';
@@ -80,7 +81,7 @@ export interface StoreOptions {
   readonly transactions?: {
     /**
      * How long a transaction over several shards that nobody goes on with may hold its contexts: then whoever meets one of them ends it. Longer
-     * than such a transaction takes to commit. @defaultValue '5s'
+     * than such a transaction takes to commit; 30 s at most. @defaultValue '5s'
      */
     readonly recoverAfter?: Duration;
   };
@@ -99,6 +100,19 @@ export interface StoreOptions {
     readonly scrubRate?: Size;
     /** @defaultValue '5m' */
     readonly reconcileEvery?: Duration;
+  };
+  readonly locks?: {
+    /**
+     * Independent Redis servers, an odd number of them, a majority of which must agree to a lock (Redlock); the same in all instances. Without
+     * them the data server alone decides: one that fails over may have forgotten who holds what (docs/LOCKS.md). Writes are fenced either way. @defaultValue none
+     */
+    readonly nodes?: readonly RedisTarget[];
+    /** After this long without an extension a lock is free again; 100 ms at least. @defaultValue '10s' */
+    readonly ttl?: Duration;
+    /** How long is waited for a lock. @defaultValue '10s' */
+    readonly wait?: Duration;
+    /** Longest time to live; for so long a lock node that has lost its memory takes no part. @defaultValue '1m' */
+    readonly maxTtl?: Duration;
   };
   /** What to do about a maxmemory-policy other than noeviction. @defaultValue 'refuse' */
   readonly evictionPolicy?: 'refuse' | 'warn';
@@ -129,6 +143,7 @@ export interface ResolvedOptions {
   readonly recoverAfterMs: number;
   readonly workers: 'inline' | 'external' | 'off';
   readonly queues: QueueSettings;
+  readonly locks: LockSettings & { readonly nodes: readonly RedisTarget[] };
   readonly evictionPolicy: 'refuse' | 'warn';
   readonly logger: Logger | false | undefined;
 }
@@ -186,7 +201,7 @@ const schema = z.strictObject({
       idBytes: count(1, MAX_ID_BYTES).default(MAX_ID_BYTES),
     })
     .prefault({}),
-  transactions: z.strictObject({ recoverAfter: duration('transactions.recoverAfter', 100, 600_000).prefault('5s') }).prefault({}),
+  transactions: z.strictObject({ recoverAfter: duration('transactions.recoverAfter', 100, 30_000).prefault('5s') }).prefault({}),
   workers: z.enum(['inline', 'external', 'off']).default('inline'),
   queues: z
     .strictObject({
@@ -194,6 +209,14 @@ const schema = z.strictObject({
       scrubEvery: duration('queues.scrubEvery', 1000).prefault('24h'),
       scrubRate: size('queues.scrubRate', 64 * 1024, 2 ** 40).prefault('8mb'),
       reconcileEvery: duration('queues.reconcileEvery', 1000).prefault('5m'),
+    })
+    .prefault({}),
+  locks: z
+    .strictObject({
+      nodes: z.array(z.union([z.string(), z.looseObject({})])).default([]),
+      ttl: duration('locks.ttl', 100, YEAR_MS).prefault('10s'),
+      wait: duration('locks.wait', 0).prefault('10s'),
+      maxTtl: duration('locks.maxTtl', 100, 86_400_000).prefault('1m'),
     })
     .prefault({}),
   evictionPolicy: z.enum(['refuse', 'warn']).default('refuse'),
@@ -258,9 +281,26 @@ export function resolveOptions(given: StoreOptions): ResolvedOptions {
       scrubRate: options.queues.scrubRate,
       reconcileEveryMs: options.queues.reconcileEvery,
     },
+    locks: lockOptions(options.locks, given.locks?.nodes ?? []),
     evictionPolicy: options.evictionPolicy,
     logger: options.logger,
   };
+}
+
+/** @param nodes - as they were given: clients are no plain objects */
+function lockOptions(
+  { ttl, wait, maxTtl }: z.output<typeof schema>['locks'],
+  nodes: readonly RedisTarget[],
+): ResolvedOptions['locks'] {
+  if (nodes.length > 0 && nodes.length % 2 === 0) {
+    throw new ContextError(
+      'INVALID_OPTION',
+      `locks.nodes names ${nodes.length} servers; an odd number is needed: an even one tolerates no more failures than the next smaller`,
+      { limit: 'locks.nodes', found: nodes.length },
+    );
+  }
+  for (const node of nodes) checkTarget(node);
+  return { nodes, ttlMs: within(ttl, 'locks.ttl', 100, maxTtl, 'ms'), waitMs: wait, maxTtlMs: maxTtl };
 }
 
 function predictOptions(given: z.output<typeof schema>['ttl']['predict']): PredictOptions | null {

@@ -1,16 +1,69 @@
 /** Transactions of a store: the parts below put together, and told to its events and its log. */
 import { ContextError } from '../core/errors.js';
 import type { Integrity } from '../integrity/Integrity.js';
+import type { Locks } from '../locks/Locks.js';
+import type { Lock } from '../locks/types.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
 import { TransactionCommands } from '../redis/TransactionCommands.js';
 import type { ContextReader } from '../replica/ContextReader.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
-import { AtomicContextPreserver } from '../transactions/AtomicContextPreserver.js';
+import { AtomicContextPreserver, type HeldLocks, type TransactionRun } from '../transactions/AtomicContextPreserver.js';
 import { IntentSettler } from '../transactions/IntentSettler.js';
 import type { ContextWriter } from './ContextWriter.js';
 import type { ResolvedOptions } from './options.js';
 import type { StoreEmitter } from './StoreEmitter.js';
 import type { Logger, StoreStats } from './types.js';
+
+/**
+ * Locks for a transaction: those of `ids` before it begins, in order, and each further context when it is used first, if it is free. Where it is
+ * not the transaction begins anew with all of them, so nobody waits while holding.
+ */
+export function lockedRun(locks: Locks, wait: number, signal: AbortSignal | undefined): NonNullable<TransactionRun['locked']> {
+  const call = signal === undefined ? {} : { signal };
+  return async (ids, run) => {
+    const held: Lock[] = [];
+    const holding: HeldLocks = {
+      take: async (more) => {
+        const left = more.filter((id) => !held.some((lock) => lock.fencingTokens.has(id)));
+        if (left.length === 0) return true;
+        const lock = await locks.tryLock(left, call);
+        if (lock !== null) held.push(lock);
+        return lock !== null;
+      },
+      fenceOf: (id) =>
+        locks.fenceOf(
+          held.find((lock) => lock.fencingTokens.has(id)),
+          id,
+        ),
+    };
+    const work = async () => {
+      try {
+        return await run(holding);
+      } finally {
+        // what is not released ends by its time to live
+        await Promise.all(held.splice(ids.length === 0 ? 0 : 1).map((lock) => lock.release().catch(() => {})));
+      }
+    };
+    if (ids.length === 0) return work();
+    return locks.lock(
+      ids,
+      (lock) => {
+        held.push(lock);
+        return work();
+      },
+      { wait, ...call },
+    );
+  };
+}
+
+/** A lock that the caller holds, for what it covers. */
+export const heldRun =
+  (locks: Locks, lock: Lock): NonNullable<TransactionRun['locked']> =>
+  (_ids, run) =>
+    run({
+      take: async () => true,
+      fenceOf: (id) => (lock.fencingTokens.has(id) ? locks.fenceOf(lock, id) : 0),
+    });
 
 interface Parts {
   readonly commands: ContextCommands;
@@ -37,7 +90,7 @@ export function storeTransactions(
   const heal = async (id: string, deadline: Parameters<typeof integrity.repair>[2]): Promise<void> => {
     await integrity.repair(id, 'commit', deadline);
   };
-  const transactions = new TransactionCommands(commands);
+  const transactions = new TransactionCommands(commands, 2 * options.recoverAfterMs);
   const settler = new IntentSettler(commands, transactions, {
     heal,
     recovered: ({ txn, outcome, shard }) => {

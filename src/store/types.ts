@@ -1,7 +1,10 @@
 import type { JsonValue } from '../core/json.js';
 import type { Patch } from '../core/patch.js';
+import type { Lock } from '../locks/types.js';
 
 export type { Change, Context } from '../core/context.js';
+export type { Lock, LockInfo, LockMode, LockOptions, LockParty, TryLockOptions } from '../locks/types.js';
+export type { Transaction } from '../transactions/Transaction.js';
 
 /** Milliseconds, or a string such as `'250ms'`, `'10s'`, `'5m'`, `'1h'`, `'7d'`. */
 export type Duration = number | string;
@@ -35,6 +38,8 @@ export interface WriteOptions extends CallOptions {
   readonly ttl?: Duration | 'keep' | 'none';
   /** Commit only if the context has this version; 0: only if it does not exist. Otherwise `CONFLICT`. */
   readonly ifVersion?: number;
+  /** A lock that covers this context, as `lock` or `tryLock` gave it: where it is lost by then, nothing is written (`FENCED`). */
+  readonly lock?: Lock;
 }
 
 export interface UpdateOptions extends WriteOptions {
@@ -52,11 +57,18 @@ export interface UpdateResult<T = JsonValue> extends WriteResult {
 export interface TransactionOptions extends CallOptions {
   /** Runs on conflicts before `CONFLICT` is thrown; 1 for none. @defaultValue 64 */
   readonly attempts?: number;
+  /**
+   * true: each context is locked from its first use on, so that transactions which do the same conflict with each other no more; the function
+   * may run again to take its locks in order. A lock that is held already: what it covers is written with its fencing tokens. @defaultValue false
+   */
+  readonly lock?: boolean | Lock;
 }
 
 export interface DeleteOptions extends CallOptions {
   /** Delete only if the context has this version; otherwise `CONFLICT`. */
   readonly ifVersion?: number;
+  /** A lock that covers this context, as `lock` or `tryLock` gave it: where it is lost by then, nothing is written (`FENCED`). */
+  readonly lock?: Lock;
 }
 
 export interface ListOptions extends CallOptions {

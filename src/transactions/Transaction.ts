@@ -52,6 +52,8 @@ export class Staging implements Transaction {
   readonly reads = new Map<string, ReplicaState | null>();
   readonly writes = new Map<string, Staged>();
   readonly expected = new Map<string, number>();
+  /** What it wanted to use; some of it may not have been read. */
+  readonly #wanted = new Set<string>();
   /** Something of it was read from this process's memory, which may be behind. */
   fromMemory = false;
   readonly #readBy: ReadBy;
@@ -66,7 +68,7 @@ export class Staging implements Transaction {
 
   /** All contexts it has to do with. */
   get ids(): ReadonlySet<string> {
-    return new Set([...this.reads.keys(), ...this.#pending.keys(), ...this.writes.keys(), ...this.expected.keys()]);
+    return this.#wanted;
   }
 
   /** What is asked of it from now on comes too late. */
@@ -197,12 +199,16 @@ export class Staging implements Transaction {
     if (this.#over)
       throw new ContextError('INVALID_ARGUMENT', `${id}: the transaction is over; await what its function does`, { id });
     checkId(id, this.#limits.idBytes);
-    const { ids } = this;
-    if (ids.has(id) || ids.size < MOST_CONTEXTS) return;
+    const wanted = this.#wanted;
+    if (wanted.has(id)) return;
+    if (wanted.size < MOST_CONTEXTS) {
+      wanted.add(id);
+      return;
+    }
     throw new ContextError(
       'LIMIT_EXCEEDED',
       `a transaction has at most ${MOST_CONTEXTS} contexts, and ${id} is one more: split it`,
-      { id, limit: 'transaction.contexts', expected: MOST_CONTEXTS, found: ids.size + 1 },
+      { id, limit: 'transaction.contexts', expected: MOST_CONTEXTS, found: wanted.size + 1 },
     );
   }
 }

@@ -46,7 +46,9 @@ export interface CommitOptions extends Attempt {
     readonly baseSha?: string;
   };
   readonly ttl?: number | 'keep' | 'none';
+  /** The lock book is given a writer with this token, unless it is `unheld`. */
   readonly fence?: number;
+  readonly unheld?: true;
   readonly logKeep?: number;
   readonly logBytes?: number;
   readonly keyframe?: number;
@@ -63,7 +65,9 @@ export interface DeleteOptions extends Attempt {
   readonly by?: string;
   readonly ifVersion?: number;
   readonly ifCrc?: string;
+  /** As for a commit. */
   readonly fence?: number;
+  readonly unheld?: true;
   readonly tombstone?: number;
   readonly protocol?: 1 | 2;
   /** Whether a missing seal is damage. */
@@ -114,6 +118,8 @@ export class LuaNamespace {
   readonly #ear: Redis;
   readonly #loaded = new Map<string, Promise<string>>();
   #heard: Published[] = [];
+  /** Holders that were put into lock books from here. */
+  #holds: [book: string, field: string][] = [];
   #stoppedAt: number | null = null;
 
   private constructor(url: string) {
@@ -147,6 +153,7 @@ export class LuaNamespace {
     const { logKeep, logBytes, keyframe, tombstone, grace } = { ...COMMIT_DEFAULTS, ...options };
     const { sha = sha1Hex(document), crc = crc32Hex(document), length = Buffer.byteLength(document) } = claims;
     const { kind = patch === undefined ? 'full' : 'patch', encoding = '-', protocol = 2, plan } = options;
+    if (fence > 0 && !options.unheld) await this.hold(id, fence);
     const base = patch === undefined ? '0 -' : `${patch.baseVersion} ${patch.baseCrc}`;
     const words = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${base} ${plan?.baseSha ?? '-'} ${sha} ${crc} ${length} ${ttl}`;
     const settings = `${logKeep} ${logBytes} ${keyframe} ${tombstone} ${grace} PUBLISH ${protocol} ${options.sealed ?? 0}`;
@@ -157,8 +164,9 @@ export class LuaNamespace {
     return this.run('commit', keys, args, options.prelude, guardedArguments(args, kind));
   }
 
-  delete(id: string, options: DeleteOptions = {}): Promise<Reply> {
+  async delete(id: string, options: DeleteOptions = {}): Promise<Reply> {
     const { op = operation(), by = 'tester', ifVersion, ifCrc, fence = 0, tombstone = TOMBSTONE_MS } = options;
+    if (fence > 0 && !options.unheld) await this.hold(id, fence);
     const header = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${attempt(options)} ${fence}`;
     return this.run('delete', this.#writeKeys(id), [
       header,
@@ -166,6 +174,13 @@ export class LuaNamespace {
       id,
       this.of(id).channel,
     ]);
+  }
+
+  /** Gives a context a holder, as a lock with this token would have; one that it has stays. */
+  async hold(id: string, token: number, mode: 'w' | 'r' = 'w', until = FAR_MS): Promise<void> {
+    const [book, field] = [this.keys.lockBookOf(id), `h:${token}`];
+    const added = await this.redis.hsetnx(book, field, `${mode} ${until} 1 tester ${token}`);
+    if (added === 1) this.#holds.push([book, field]);
   }
 
   touch(id: string, ttl: number | 'none', options: TouchOptions = {}): Promise<Reply> {
@@ -333,7 +348,9 @@ export class LuaNamespace {
   async refused(call: () => Promise<Reply>): Promise<Reply> {
     await this.published();
     const before = await this.snapshot();
+    this.#holds = [];
     const reply = await call();
+    for (const [book, field] of this.#holds) await this.redis.hdel(book, field);
     expect(await this.snapshot(), `what a refusal (${reply[0]}) left in Redis`).to.deep.equal(before);
     expect(await this.published(), `what a refusal (${reply[0]}) published`).to.deep.equal([]);
     return reply;

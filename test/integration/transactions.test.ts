@@ -63,3 +63,72 @@ describe('transactions', () => {
     });
   }
 });
+
+describe('transactions under locks', () => {
+  const stores = useStores();
+
+  for (const shards of [1, 16]) {
+    it(`hot contexts of ${shards} shards: nobody conflicts, nobody waits for ever`, async () => {
+      const instances = await stores.openMany(3, { shards });
+      const ids = ['a', 'b', 'c', 'd'];
+      for (const id of ids) await instances[0]?.set(id, 0);
+      const add = (store: ContextStore, chosen: readonly string[]): Promise<void> =>
+        store.transaction(
+          async (tx) => {
+            for (const id of chosen) tx.set(id, ((await tx.get<number>(id))?.value ?? 0) + 1);
+          },
+          { lock: true, attempts: 1, timeout: '15s' },
+        );
+      await Promise.all(
+        Array.from({ length: 30 }, (_, n) => {
+          const store = instances[n % 3] as ContextStore;
+          // in every order, so that locks taken in it would wait for each other
+          return add(store, [ids[n % 4], ids[(n * 3 + 1) % 4], ids[(n + 2) % 4]] as string[]);
+        }),
+      );
+      const read = await instances[1]?.getMany(ids, { fresh: true });
+      const total = read?.reduce((sum, context) => sum + Number(context?.value), 0);
+      expect(total).to.equal(
+        Array.from({ length: 30 }, (_, n) => new Set([n % 4, (n * 3 + 1) % 4, (n + 2) % 4]).size).reduce((a, b) => a + b, 0),
+      );
+    });
+  }
+
+  it('a lock that was broken ends it with FENCED, and nothing is written', async () => {
+    const [store, other] = await stores.pair({ shards: 16 });
+    await refusal('FENCED', () =>
+      store.transaction(
+        async (tx) => {
+          tx.set('a', (await tx.get('a')) === null ? 1 : 2);
+          await other.breakLock('a');
+          tx.set('b', 1);
+        },
+        { lock: true },
+      ),
+    );
+    expect(await other.getMany(['a', 'b'], { fresh: true })).to.deep.equal([null, null]);
+  });
+
+  it('takes the lock that the caller holds', async () => {
+    const store = await stores.open({ shards: 4 });
+    await store.lock(['a', 'b'], async (lock) => {
+      await store.transaction(
+        (tx) => {
+          for (const id of ['a', 'b', 'c']) tx.set(id, 1);
+        },
+        { lock },
+      );
+      await store.breakLock('b');
+      await refusal('FENCED', () =>
+        store.transaction(
+          (tx) => {
+            for (const id of ['a', 'b', 'c']) tx.set(id, 2);
+          },
+          { lock },
+        ),
+      );
+    });
+    const read = await store.getMany(['a', 'b', 'c'], { fresh: true });
+    expect(read.map((context) => context?.value)).to.deep.equal([1, 1, 1]);
+  });
+});

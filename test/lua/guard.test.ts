@@ -5,7 +5,8 @@ import { answerCheck, guardOf } from '../../src/core/seal.js';
 import { namespaceKey, probeKeys } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
 import { checkpoint, damageDocument, damageEntries, drop, gone, lookKeys, quarantine, repair } from '../helpers/integrity.js';
-import { LuaNamespace } from '../helpers/lua.js';
+import { breakLock, extend, lock, unlock } from '../helpers/locks.js';
+import { FAR_MS, LuaNamespace } from '../helpers/lua.js';
 import { cut, edited, sent, stored } from '../helpers/plans.js';
 import { patchFrom } from './commitFrame.js';
 
@@ -152,6 +153,10 @@ const CASES: readonly Case[] = [
       return lua.run('probe', keys, [channel, 'PUBLISH']);
     },
   },
+  { script: 'lock', what: 'of one that is free', call: (lua) => lock(lua, 'a', 'one') },
+  { script: 'extend', what: 'of one that is held', call: (lua) => extend(lua, 'b', 'holder', 7, 5_000) },
+  { script: 'unlock', what: 'of one that is held', call: (lua) => unlock(lua, 'b', 'holder') },
+  { script: 'break', what: 'of one that is held', call: (lua) => breakLock(lua, 'b') },
 ];
 
 describe('the guard of the Lua scripts', function () {
@@ -168,6 +173,7 @@ describe('the guard of the Lua scripts', function () {
     await damageEntries(lua, 'd', ['1-0']);
     await lua.redis.del(lua.of('e').context);
     await lua.redis.xadd(lua.of('f').log, '2-0', 'kind', 'deleted');
+    await lua.redis.hset(lua.keys.lockBookOf('b'), 'h:7', `w ${FAR_MS} 1 tester holder`);
   });
   afterEach(() => lua.close());
 
@@ -238,6 +244,10 @@ describe('the guard of the Lua scripts', function () {
             'STORED',
             'NAMESPACE',
             'OK',
+            'GRANTED',
+            'EXTENDED',
+            'RELEASED',
+            'BROKEN',
           ],
         ]);
       });
