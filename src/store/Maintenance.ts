@@ -8,8 +8,8 @@ import type { ContextCommands } from '../redis/ContextCommands.js';
 import { queuePrefix, type ShardKeys } from '../redis/keys.js';
 import { type Damage, type Fixes, MaintenanceCommands } from '../redis/MaintenanceCommands.js';
 import { QueueConnection } from '../redis/queueClient.js';
-import { partName } from '../redis/TransactionCommands.js';
 import type { Deadline, RedisTarget } from '../redis/RedisConnection.js';
+import { partName } from '../redis/TransactionCommands.js';
 import type { IntentSettler } from '../transactions/IntentSettler.js';
 
 export type { Damage, Fixes, QueueConnection };

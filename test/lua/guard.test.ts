@@ -7,6 +7,7 @@ import { scriptSource } from '../../src/redis/scripts.js';
 import { checkpoint, damageDocument, damageEntries, drop, gone, lookKeys, quarantine, repair } from '../helpers/integrity.js';
 import { LuaNamespace } from '../helpers/lua.js';
 import { cut, edited, sent, stored } from '../helpers/plans.js';
+import { commit, decide, expected, finish, prepare, remove, transact, validate } from '../helpers/transactions.js';
 import { patchFrom } from './commitFrame.js';
 
 interface Request {
@@ -33,8 +34,10 @@ const GUARDED = readdirSync(LUA)
 
 /**
  * Calls on context `a`, version 1, which is `TEXT`; `b` has expired, `c` is in quarantine, `d` is damaged with its log, the hash of `e` is
- * gone, and `f` is there although its log says that it was deleted.
+ * gone, and `f` is there although its log says that it was deleted. `g` is held by transaction `held`, which is not decided.
  */
+const HELD = { txn: 'held', deadline: 9_000_000_000_000 };
+const OTHER = { txn: 'other', deadline: 9_000_000_000_000 };
 const CASES: readonly Case[] = [
   { script: 'commit', what: 'of a whole document', call: (lua) => lua.commit('a', '"new"'), documents: [0] },
   {
@@ -145,6 +148,38 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    script: 'transact',
+    what: 'of every kind of member',
+    call: (lua) => {
+      const { document, options } = sent(cut('chunks', 5));
+      return transact(lua, [
+        commit('a', '"new"', { ifVersion: 1 }),
+        remove('c'),
+        expected('b', 0),
+        commit('h', document, options),
+      ]);
+    },
+    documents: [1, 14, 20, 21],
+  },
+  {
+    script: 'transact',
+    what: 'that reads alone',
+    call: (lua) => transact(lua, [expected('a', 1, crc32Hex(TEXT)), expected('h', 0)]),
+  },
+  {
+    script: 'prepare',
+    what: 'of every kind of member',
+    call: (lua) => prepare(lua, OTHER, [commit('a', '"new"'), remove('h'), expected('b', 0)]),
+    documents: [2],
+  },
+  { script: 'decide', what: 'that asks', call: (lua) => decide(lua, HELD, 'ask') },
+  { script: 'decide', what: 'that commits', call: (lua) => decide(lua, HELD, 'commit') },
+  { script: 'decide', what: 'that aborts', call: (lua) => decide(lua, HELD, 'abort') },
+  { script: 'finish', what: 'that applies', call: (lua) => finish(lua, HELD, 'commit') },
+  { script: 'finish', what: 'that takes back what was met', call: (lua) => finish(lua, HELD, 'abort', 'g') },
+  { script: 'finish', what: 'that forgets', call: (lua) => finish(lua, HELD, 'forget') },
+  { script: 'validate', what: 'of two', call: (lua) => validate(lua, ['a', 1, crc32Hex(TEXT)], ['h', 0]) },
+  {
     script: 'probe',
     what: 'of all commands',
     call: (lua) => {
@@ -168,6 +203,8 @@ describe('the guard of the Lua scripts', function () {
     await damageEntries(lua, 'd', ['1-0']);
     await lua.redis.del(lua.of('e').context);
     await lua.redis.xadd(lua.of('f').log, '2-0', 'kind', 'deleted');
+    await lua.commit('g', '1');
+    expect((await prepare(lua, HELD, [commit('g', '2')]))[0]).to.equal('PREPARED');
   });
   afterEach(() => lua.close());
 
@@ -238,6 +275,13 @@ describe('the guard of the Lua scripts', function () {
             'STORED',
             'NAMESPACE',
             'OK',
+            'DONE',
+            'PREPARED',
+            'UNDECIDED',
+            'ABORTED',
+            'FINISHED',
+            'NOTHING',
+            'VALID',
           ],
         ]);
       });
