@@ -8,6 +8,7 @@ import { checkpoint, damageDocument, damageEntries, drop, gone, lookKeys, quaran
 import { breakLock, extend, lock, nodeVote, unlock } from '../helpers/locks.js';
 import { FAR_MS, LuaNamespace } from '../helpers/lua.js';
 import { cut, edited, sent, stored } from '../helpers/plans.js';
+import { commit, decide, expected, finish, prepare, remove, transact, validate } from '../helpers/transactions.js';
 import { patchFrom } from './commitFrame.js';
 
 interface Request {
@@ -34,8 +35,10 @@ const GUARDED = readdirSync(LUA)
 
 /**
  * Calls on context `a`, version 1, which is `TEXT`; `b` has expired, `c` is in quarantine, `d` is damaged with its log, the hash of `e` is
- * gone, and `f` is there although its log says that it was deleted.
+ * gone, and `f` is there although its log says that it was deleted. `g` is held by transaction `held`, which is not decided.
  */
+const HELD = { txn: 'held', deadline: 9_000_000_000_000 };
+const OTHER = { txn: 'other', deadline: 9_000_000_000_000 };
 const CASES: readonly Case[] = [
   { script: 'commit', what: 'of a whole document', call: (lua) => lua.commit('a', '"new"'), documents: [0] },
   {
@@ -167,6 +170,38 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    script: 'transact',
+    what: 'of every kind of member',
+    call: (lua) => {
+      const { document, options } = sent(cut('chunks', 5));
+      return transact(lua, [
+        commit('a', '"new"', { ifVersion: 1 }),
+        remove('c'),
+        expected('b', 0),
+        commit('h', document, options),
+      ]);
+    },
+    documents: [1, 14, 20, 21],
+  },
+  {
+    script: 'transact',
+    what: 'that reads alone',
+    call: (lua) => transact(lua, [expected('a', 1, crc32Hex(TEXT)), expected('h', 0)]),
+  },
+  {
+    script: 'prepare',
+    what: 'of every kind of member',
+    call: (lua) => prepare(lua, OTHER, [commit('a', '"new"'), remove('h'), expected('b', 0)]),
+    documents: [2],
+  },
+  { script: 'decide', what: 'that asks', call: (lua) => decide(lua, HELD, 'ask') },
+  { script: 'decide', what: 'that commits', call: (lua) => decide(lua, HELD, 'commit') },
+  { script: 'decide', what: 'that aborts', call: (lua) => decide(lua, HELD, 'abort') },
+  { script: 'finish', what: 'that applies', call: (lua) => finish(lua, HELD, 'commit') },
+  { script: 'finish', what: 'that takes back what was met', call: (lua) => finish(lua, HELD, 'abort', 'g') },
+  { script: 'finish', what: 'that forgets', call: (lua) => finish(lua, HELD, 'forget') },
+  { script: 'validate', what: 'of two', call: (lua) => validate(lua, ['a', 1, crc32Hex(TEXT)], ['h', 0]) },
+  {
     script: 'probe',
     what: 'of all commands',
     call: (lua) => {
@@ -212,6 +247,8 @@ describe('the guard of the Lua scripts', function () {
     await lua.redis.hset(lua.keys.lockBookOf('b'), 'h:7', `w ${FAR_MS} 1 tester holder`);
     await lua.redis.hset(nodeMarkerKey(lua.keys.namespace), 'run', 1);
     await lua.redis.zadd(nodeKeys(lua.keys.namespace, 'b')[1], FAR_MS, 'w:holder');
+    await lua.commit('g', '1');
+    expect((await prepare(lua, HELD, [commit('g', '2')]))[0]).to.equal('PREPARED');
   });
   afterEach(() => lua.close());
 
@@ -291,6 +328,13 @@ describe('the guard of the Lua scripts', function () {
             'NODES',
             'VOTED',
             'MARKED',
+            'DONE',
+            'PREPARED',
+            'UNDECIDED',
+            'ABORTED',
+            'FINISHED',
+            'NOTHING',
+            'VALID',
           ],
         ]);
       });
