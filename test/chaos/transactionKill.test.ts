@@ -6,9 +6,9 @@ import { exactAccounts } from '../helpers/accounts.js';
 import { uniqueNamespace } from '../helpers/namespace.js';
 import { type NodeProcess, spawnNode } from '../helpers/processes.js';
 import { RedisServer } from '../helpers/RedisServer.js';
+import { type ScriptCall, SteppingProxy, type StopRules } from '../helpers/SteppingProxy.js';
 import { redisTime, untilRedisTime } from '../helpers/stores.js';
 import { waitFor } from '../helpers/waitFor.js';
-import { type ScriptCall, SteppingProxy, type StopRules } from './SteppingProxy.js';
 import { type Group, type Planned, stateOf } from './transactionGroup.js';
 import type { Outcome, Readings, TransactionCommand } from './transactionProcess.js';
 

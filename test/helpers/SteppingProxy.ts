@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { SCRIPT_NAMES, type ScriptName, script } from '../../src/redis/scripts.js';
-import { track } from '../helpers/cleanup.js';
-import { RespSplitter } from '../helpers/RespSplitter.js';
+import { track } from './cleanup.js';
+import { RespSplitter } from './RespSplitter.js';
 
 const HOST = '127.0.0.1';
 
