@@ -10,7 +10,6 @@ export { type ContextKeyNames, ContextStore } from './store/ContextStore.js';
 export type { DiagnosisCheck, DiagnosisReport } from './store/diagnose.js';
 export type { StoreOptions } from './store/options.js';
 export type * from './store/types.js';
-export type { Transaction } from './transactions/Transaction.js';
 
 // loaded when the first store has workers of its own: who does without does not pay for it
 onInlineWorkers(async (maintenance, logger, signal) => {

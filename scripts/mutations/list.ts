@@ -4,22 +4,22 @@ import type { Mutation } from './mutation.js';
 export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'ifVersion is not checked',
-    file: 'lua/commit.lua',
-    find: "if if_version ~= '-' and (tonumber(if_version) ~= version or (if_crc ~= '-' and if_crc ~= stored.crc)) then",
+    file: 'lua/include/writing.lua',
+    find: "if w.if_version ~= '-' and (tonumber(w.if_version) ~= version or (w.if_crc ~= '-' and w.if_crc ~= stored.crc)) then",
     replace: 'if false then',
     test: { file: 'test/integration/writes.test.ts', grep: 'writes ifVersion' },
   },
   {
     name: 'the SHA-1 of what arrived is not checked',
-    file: 'lua/commit.lua',
-    find: 'if found ~= sha or bytes ~= #data then',
+    file: 'lua/include/writing.lua',
+    find: 'if found ~= w.sha or bytes ~= #data then',
     replace: 'if bytes ~= #data then',
     test: { file: 'test/lua/commitRefusals.test.ts', grep: 'CHECKSUM' },
   },
   {
     name: 'an earlier attempt of a write is not looked for',
-    file: 'lua/commit.lua',
-    find: "if prev ~= '0' then",
+    file: 'lua/include/writing.lua',
+    find: "if w.prev ~= '0' then",
     replace: 'if false then',
     test: { file: 'test/chaos/linearizability.test.ts', grep: 'replies that are lost' },
   },

@@ -420,6 +420,20 @@ export class ContextCommands {
     return facts ?? null;
   }
 
+  /** {@link versionOf} for who must not see part of a transaction. */
+  async presentVersion(id: string, deadline: Deadline): Promise<VersionFacts | null> {
+    const key = contextKey(this.keys.shardOf(id), id);
+    for (;;) {
+      // the intent first: where there is none, nobody can have seen what comes after the version
+      const [field, facts] = await Promise.all([
+        this.asked(deadline, 'read', (client) => client.hget(key, 'intent')),
+        this.versionOf(id, deadline),
+      ]);
+      const intent = field ? parseIntent(field) : null;
+      if (intent === null || this.intents === null || !(await this.intents.overtaken(id, intent, deadline))) return facts;
+    }
+  }
+
   /** Log entries after `after`, oldest first; `after` 0 is from the beginning. */
   async logAfter(id: string, after: number, limit: number, deadline: Deadline): Promise<LogEntry[]> {
     const { log } = this.keys.of(id);

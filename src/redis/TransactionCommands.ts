@@ -70,14 +70,14 @@ export type Finished =
 
 type Reply = readonly [string, ...(string | number | null)[]];
 
-/** A settled transaction is remembered this long for who still asks, ms: longer than any attempt of a call is under way. */
-const KEEP_MS = 600_000;
-
 export class TransactionCommands {
   readonly #commands: ContextCommands;
+  readonly #keepMs: number;
 
-  constructor(commands: ContextCommands) {
+  /** @param keepMs - how long what is settled is remembered: longer than a first phase may be under way, ms */
+  constructor(commands: ContextCommands, keepMs: number) {
     this.#commands = commands;
+    this.#keepMs = keepMs;
   }
 
   /** All members, which share a shard, in one script. @throws ContextError as `ContextCommands.commit` */
@@ -141,7 +141,7 @@ export class TransactionCommands {
     deadline: Deadline,
   ): Promise<Decision> {
     const key = this.#commands.keys.transactionOf(home, txn, 0);
-    const reply = await this.#ask(deadline, 'decide', [key], [`${txn} ${want} ${until} ${KEEP_MS}`]);
+    const reply = await this.#ask(deadline, 'decide', [key], [`${txn} ${want} ${until} ${this.#keepMs}`]);
     const words = String(reply[2] ?? '-');
     return {
       state: reply[0] === 'COMMITTED' ? 'committed' : reply[0] === 'ABORTED' ? 'aborted' : 'undecided',
@@ -156,7 +156,7 @@ export class TransactionCommands {
     const keys = [...shardKeys(shard), ...this.#record(part)];
     const reply = await this.#ask(deadline, 'finish', keys, [
       shard.tag,
-      `${part.txn} ${part.part} ${outcome} ${KEEP_MS}`,
+      `${part.txn} ${part.part} ${outcome} ${this.#keepMs}`,
       met ?? '',
     ]);
     switch (reply[0]) {

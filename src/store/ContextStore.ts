@@ -319,7 +319,7 @@ export class ContextStore {
     const answer = this.#replicas.answer(id);
     if (answer !== undefined) this.#ttl?.used(id);
     if (answer !== undefined) return (await answer) !== null;
-    const facts = await this.#commands.versionOf(id, deadline);
+    const facts = await this.#commands.presentVersion(id, deadline);
     this.#used(id, facts);
     return facts !== null;
   }

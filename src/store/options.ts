@@ -81,7 +81,7 @@ export interface StoreOptions {
   readonly transactions?: {
     /**
      * How long a transaction over several shards that nobody goes on with may hold its contexts: then whoever meets one of them ends it. Longer
-     * than such a transaction takes to commit. @defaultValue '5s'
+     * than such a transaction takes to commit; 30 s at most. @defaultValue '5s'
      */
     readonly recoverAfter?: Duration;
   };
@@ -201,7 +201,7 @@ const schema = z.strictObject({
       idBytes: count(1, MAX_ID_BYTES).default(MAX_ID_BYTES),
     })
     .prefault({}),
-  transactions: z.strictObject({ recoverAfter: duration('transactions.recoverAfter', 100, 600_000).prefault('5s') }).prefault({}),
+  transactions: z.strictObject({ recoverAfter: duration('transactions.recoverAfter', 100, 30_000).prefault('5s') }).prefault({}),
   workers: z.enum(['inline', 'external', 'off']).default('inline'),
   queues: z
     .strictObject({

@@ -90,7 +90,7 @@ export function storeTransactions(
   const heal = async (id: string, deadline: Parameters<typeof integrity.repair>[2]): Promise<void> => {
     await integrity.repair(id, 'commit', deadline);
   };
-  const transactions = new TransactionCommands(commands);
+  const transactions = new TransactionCommands(commands, 2 * options.recoverAfterMs);
   const settler = new IntentSettler(commands, transactions, {
     heal,
     recovered: ({ txn, outcome, shard }) => {

@@ -235,7 +235,7 @@ export class AtomicContextPreserver {
   /** Commits what is staged. What stands in the way of that, and can be ended or mended, is. */
   async #commit(tx: Staging, locks: HeldLocks | null, deadline: Deadline): Promise<Outcome> {
     const whole = new Set<string>();
-    for (let mends = 0; ; ) {
+    for (let [mends, waits] = [0, 0]; ; ) {
       const reads = this.#reads(tx);
       if (tx.writes.size === 0) {
         // one context is of one moment by itself, where it was read from Redis
@@ -256,6 +256,9 @@ export class AtomicContextPreserver {
       switch (refusal.why) {
         case 'locked':
           await this.#settler.settled(refusal.id, refusal.intent, deadline);
+          // two that were in each other's way do not come back at the same time
+          waits += 1;
+          await pauseWithin(Math.random() * Math.min(BACKOFF_MOST_MS, 2 ** Math.min(waits, 10)), deadline);
           break;
         case 'conflict':
         case 'overtime':
@@ -331,6 +334,7 @@ export class AtomicContextPreserver {
   }
 
   async #twoPhases(txn: string, writes: readonly Write[], reads: readonly Read[], deadline: Deadline): Promise<Refusal | null> {
+    if (this.#commands.protocol === 1) throw this.#tooOld();
     const parts = this.#parts(txn, writes);
     const { clock } = this.#commands.connection;
     const until = Math.floor(clock.earliest(performance.now())) + this.#options.recoverMs;
@@ -465,6 +469,13 @@ export class AtomicContextPreserver {
       ...(found === undefined ? {} : { version: found, found }),
       ...(expected === undefined ? {} : { expected }),
     });
+  }
+
+  /** Instances that know only protocol 1 do not know intents. */
+  #tooOld(): ContextError {
+    const { namespace } = this.#commands.keys;
+    const message = `${namespace}: a transaction over several shards, or of more than ${SCRIPT_BYTES} bytes or ${SCRIPT_MEMBERS} contexts, needs protocol 2: call \`upgrade\` once no older instance runs any more`;
+    return new ContextError('NAMESPACE_MISMATCH', message, { namespace, expected: 2, found: 1 });
   }
 
   #unknown(txn: string, until: number, cause: unknown): ContextError {

@@ -7,7 +7,7 @@ const VALUES = ['ContextError', 'ContextStore', 'DeltaDecoder', 'DeltaEncoder', 
 const TYPES = [
   'CallOptions', 'Change', 'Context', 'ContextErrorDetails', 'ContextKeyNames', 'ContextSummary', 'DeleteOptions', 'DeltaDecoderOptions', 'DiagnosisCheck',
   'DiagnosisReport', 'Duration', 'ErrorCode', 'HistoryEntry', 'JsonArray', 'JsonObject', 'JsonValue', 'ListOptions', 'ListPage', 'Lock', 'LockInfo', 'LockMode', 'LockOptions', 'LockParty', 'Logger',
-  'Patch', 'PatchOperation', 'QuarantinedContext', 'ReadOptions', 'RepairResult', 'RestoreSource', 'SealOptions', 'SealResult', 'ShardStats', 'Size', 'StoreEventName', 'StoreEvents', 'StoreOptions', 'StoreStats', 'TryLockOptions',
+  'Patch', 'PatchOperation', 'QuarantinedContext', 'ReadOptions', 'RepairResult', 'RestoreSource', 'SealOptions', 'SealResult', 'ShardStats', 'Size', 'StoreEventName', 'StoreEvents', 'StoreOptions', 'StoreStats', 'Transaction', 'TransactionOptions', 'TryLockOptions',
   'UpdateOptions', 'UpdateResult', 'VerifyResult', 'WatchOptions', 'WriteOptions', 'WriteResult',
 ]; // biome-ignore format: two lists of names
 
@@ -47,7 +47,7 @@ describe('the public entry', () => {
   it('has a documented method for every promise, and no other', () => {
     expect(Object.getOwnPropertyNames(entry.ContextStore.prototype).sort()).to.deep.equal([
       'breakLock', 'close', 'constructor', 'delete', 'dropQuarantined', 'frameSince', 'get', 'getMany', 'has', 'history', 'keysOf', 'list', 'lock', 'locks', 'on', 'patch', 'quarantined', 'rawBytes', 'repair', 'restore', 'seal', 'set', 'stats',
-      'touch', 'tryLock', 'update', 'upgrade', 'verify', 'watch',
+      'touch', 'transaction', 'tryLock', 'update', 'upgrade', 'verify', 'watch',
     ]); // biome-ignore format: one list
     const own = Object.getOwnPropertyNames(entry.ContextStore).filter((name) => !['length', 'name', 'prototype'].includes(name));
     expect(own.sort()).to.deep.equal(['connect', 'diagnose']);
