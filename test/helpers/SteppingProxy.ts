@@ -19,6 +19,8 @@ export interface StopRules {
   readonly hold?: (call: ScriptCall) => boolean;
   /** This call reaches Redis, but neither its reply nor any later one comes back. */
   readonly mute?: (call: ScriptCall) => boolean;
+  /** This call does not reach Redis, but what follows it does, as if they went to different servers; only for what is muted. */
+  readonly lose?: (call: ScriptCall) => boolean;
 }
 
 /** One command connection, cut into calls. */
@@ -129,22 +131,22 @@ export class SteppingProxy {
     }
     client.on('data', (chunk) => {
       for (const command of lane.commands(chunk)) {
-        this.#judge(lane, command);
-        lane.up(command);
+        if (!this.#loses(lane, command)) lane.up(command);
       }
     });
     upstream.on('data', (chunk) => lane.down(chunk));
   }
 
-  #judge(lane: Lane, command: Buffer): void {
+  #loses(lane: Lane, command: Buffer): boolean {
     const text = command.toString('latin1');
     const name = text.includes('evalsha') ? SCRIPT_NAMES.find((one) => text.includes(script(one).sha)) : undefined;
-    if (name === undefined || lane.held) return;
+    if (name === undefined || lane.held) return false;
     const nth = (this.#seen.get(name) ?? 0) + 1;
     this.#seen.set(name, nth);
     const call = { script: name, nth, text };
     lane.held = this.#rules.hold?.(call) === true;
     lane.muted ||= this.#rules.mute?.(call) === true;
     this.stopped ||= lane.held || lane.muted;
+    return this.#rules.lose?.(call) === true;
   }
 }
