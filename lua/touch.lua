@@ -13,13 +13,15 @@
 -- ARGV[4] string  channel
 -- ARGV[5] string  the guard over KEYS and ARGV[1] to ARGV[4] (lua/include/guard.lua)
 -- Returns: TOUCHED version exp(ms, 0 none) | KEPT version exp(ms, 0 none): a fit that leaves the expiry | ABSENT | LATE now(ms): this attempt came after its time
---   | DAMAGED: the stored fields do not have their seal | GARBLED: not what was sent
+--   | LOCKED txn deadline(ms) part home: by the intent of a transaction, but for a fit, which is advice | DAMAGED: the stored fields do not have their
+--   seal | GARBLED: not what was sent
 -- Publishes: one `touch` frame on the channel, so that replicas know the new expiry at once.
 -- Atomic because: the field, the index, the accounts and the native expiry behind it must say the same.
 -- @include guard
 -- @include clock
 -- @include seal
 -- @include stored
+-- @include intent
 -- @include frame
 -- @include checkpoint
 -- @include settle
@@ -39,6 +41,11 @@ end
 local stored = stored_fields(context)
 if fields_damaged(id, stored, sealed == '1') or stored.q then
   return answered({ 'DAMAGED' })
+end
+-- what it decides may be done already, although it is not applied yet
+local held = expected == '' and intent_of(stored)
+if held then
+  return answered(held)
 end
 local version, exp = tonumber(stored.v), tonumber(stored.exp)
 if not version or (exp and exp <= now) then

@@ -252,13 +252,15 @@ export class ContextCommands {
   ): Promise<{ version: number; expiresAt: number | null } | FieldsDamaged | null> {
     const keys = this.keys.of(id);
     const { tombstoneMs, instanceId } = this.settings;
-    const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'touch' }, (attempt) =>
-      this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
-        `${operation} ${instanceId} ${ttl} ${attempt.slice(0, attempt.indexOf(' '))}`,
-        `${tombstoneMs} ${GRACE_MS} ${PUBLISH} ${this.#mode}`,
-        id,
-        keys.channel,
-      ]),
+    const reply = await this.#unheld(id, deadline, () =>
+      writeWithRetries(this.connection, deadline, { id, doing: 'touch' }, (attempt) =>
+        this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
+          `${operation} ${instanceId} ${ttl} ${attempt.slice(0, attempt.indexOf(' '))}`,
+          `${tombstoneMs} ${GRACE_MS} ${PUBLISH} ${this.#mode}`,
+          id,
+          keys.channel,
+        ]),
+      ),
     );
     if (reply[0] === 'DAMAGED') return { status: 'damaged' };
     return reply[0] === 'TOUCHED' ? { version: Number(reply[1]), expiresAt: optional(reply[2]) } : null;

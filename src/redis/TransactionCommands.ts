@@ -34,6 +34,8 @@ export type Refusal = { readonly id: string } & (
   | { readonly why: 'baseMismatch'; readonly damaged: string | null }
   | { readonly why: 'damaged' }
   | { readonly why: 'writeCorrupt' }
+  /** The deadline of its intents had passed before it was decided: it was taken back. */
+  | { readonly why: 'overtime' }
 );
 
 export type Done =

@@ -264,6 +264,7 @@ export class AtomicContextPreserver {
           await pauseWithin(Math.random() * Math.min(BACKOFF_MOST_MS, 2 ** Math.min(waits, 10)), deadline);
           break;
         case 'conflict':
+        case 'overtime':
           return this.#again(tx, refusal);
         case 'fenced':
           throw new ContextError(
@@ -349,6 +350,7 @@ export class AtomicContextPreserver {
       const decision = await this.#transactions.decide(txn, home, 'abort', until, within);
       await Promise.all(parts.map(({ part }) => applyPart(this.#transactions, part, decision, null, this.#hooks.heal, within)));
     };
+    const overtime: Refusal = { id: (writes[0] as Write).id, why: 'overtime' };
     let refusal: Refusal | 'aborted' | null;
     try {
       const prepared = await all(
@@ -362,14 +364,14 @@ export class AtomicContextPreserver {
     }
     if (refusal !== null) {
       await abort(deadline);
-      return refusal === 'aborted' ? this.#overtime(writes) : refusal;
+      return refusal === 'aborted' ? overtime : refusal;
     }
     const decision = await this.#transactions.decide(txn, home, 'commit', until, deadline).catch((error: unknown) => {
       throw this.#unknown(txn, until, error);
     });
     if (decision.state !== 'committed') {
       await abort(deadline);
-      return this.#overtime(writes);
+      return overtime;
     }
     this.counters.committed += 1;
     this.counters.distributed += 1;
@@ -451,6 +453,12 @@ export class AtomicContextPreserver {
 
   #conflict(refusal: Refusal, attempts: number, expected?: number): ContextError {
     const { id } = refusal;
+    if (refusal.why === 'overtime')
+      return new ContextError(
+        'CONFLICT',
+        `${id}: the transaction was not decided within ${this.#options.recoverMs} ms and was taken back (after ${attempts} attempts: give it more, \`transactions.recoverAfter\`); nothing of it was written`,
+        { namespace: this.#commands.keys.namespace, id },
+      );
     const found = refusal.why === 'conflict' ? refusal.version : undefined;
     const what = found === 0 ? 'it does not exist (any more)' : `it is at version ${found}`;
     const why =
@@ -466,12 +474,6 @@ export class AtomicContextPreserver {
       ...(found === undefined ? {} : { version: found, found }),
       ...(expected === undefined ? {} : { expected }),
     });
-  }
-
-  /** Its deadline has passed before it was decided: others have taken it back. */
-  #overtime(writes: readonly Write[]): Refusal {
-    const [first] = writes as readonly [Write];
-    return { id: first.id, why: 'conflict', version: first.base?.version ?? 0 };
   }
 
   /** Instances that know only protocol 1 do not know intents. */

@@ -108,6 +108,19 @@ describe('lua/touch.lua', () => {
     });
   });
 
+  it('LOCKED by an intent, also of what is to be created: the transaction may be decided already', async () => {
+    const deadline = (await lua.now()) + 60_000;
+    const intend = (): Promise<number> => lua.redis.hset(lua.of('a').context, 'intent', `txn-7 ${deadline} 1 0`);
+    for (const write of [async () => {}, () => lua.commit('a', '1', { ttl: 60_000 })]) {
+      await lua.redis.del(lua.of('a').context);
+      await write();
+      await intend();
+      expect(await lua.refused(() => lua.touch('a', 5000))).to.deep.equal(['LOCKED', 'txn-7', deadline, 1, 0]);
+    }
+    // a fit is advice, which nobody waits for
+    expect((await lua.touch('a', 90_000, { expected: '-' }))[0]).to.equal('TOUCHED');
+  });
+
   it('LATE where its time has passed', async () => {
     await lua.commit('a', '1');
     const till = (await lua.now()) - 1;
