@@ -39,7 +39,7 @@ const BOTH: readonly Step[] = [
   { kind: 'prepare', part: 0 },
   { kind: 'prepare', part: 1 },
 ];
-const RUNS = 80;
+const RUNS = 120;
 const LIFE_MS = 1000;
 const CHUNKED = JSON.stringify('chunked '.repeat(3000));
 const KINDS = ['small', 'chunked', 'deleted', 'created', 'absent'] as const;
