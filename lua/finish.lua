@@ -100,7 +100,7 @@ while r['a' .. (count + 1)] do
 end
 local members = read_members(r.members, args, 0, keys_of)
 
-if outcome == 'abort' then
+if outcome == 'abort' and r.state ~= 'committed' then
   local intents = 0
   for _, m in ipairs(members) do
     intents = intents + take_back(m.w.id)

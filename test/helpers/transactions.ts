@@ -44,14 +44,15 @@ export const remove = (id: string, options: DeleteOptions = {}): TxMember => ({ 
 export const expected = (id: string, version: number, crc = '-'): TxMember => ({ kind: 'expect', id, version, crc });
 
 /** All members in one script. */
-export function transact(lua: LuaNamespace, members: readonly TxMember[], options: TransactOptions = {}): Promise<Reply> {
+export async function transact(lua: LuaNamespace, members: readonly TxMember[], options: TransactOptions = {}): Promise<Reply> {
   const { prelude = '', ...common } = options;
+  await hold(lua, members);
   const { list, keys, args, guarded } = call(lua, members, common);
   return lua.run('transact', [...shardKeys(lua.shard), ...keys], [list, ...args], prelude, [list, ...guarded]);
 }
 
 /** The first phase in one shard. */
-export function prepare(
+export async function prepare(
   lua: LuaNamespace,
   part: TxPart,
   members: readonly TxMember[],
@@ -59,6 +60,7 @@ export function prepare(
 ): Promise<Reply> {
   const { prelude = '', ...common } = options;
   const { txn, deadline, shard = lua.shard, parts = [shard.shard] } = part;
+  await hold(lua, members);
   const { list, keys, args, guarded } = call(lua, members, { op: txn, ...common });
   const first = [`${txn} ${part.part ?? 0} ${parts[0]} ${deadline} tester ${parts.join(' ')}`, list];
   return lua.run('prepare', [...partKeys(lua, part), ...keys], [...first, ...args], prelude, [...first, ...guarded]);
@@ -107,6 +109,15 @@ const partKeys = (lua: LuaNamespace, part: TxPart): string[] => {
   const { shard = lua.shard } = part;
   return [...shardKeys(shard), recordOf(lua, part), shard.txn];
 };
+
+/** The locks that members are written under. */
+export async function hold(lua: LuaNamespace, members: readonly TxMember[]): Promise<void> {
+  for (const member of members) {
+    if (member.kind === 'expect') continue;
+    const { fence = 0, unheld } = member.options;
+    if (fence > 0 && unheld !== true) await lua.hold(member.id, fence);
+  }
+}
 
 /** Keys and arguments of all members. */
 function call(

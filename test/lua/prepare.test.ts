@@ -173,13 +173,13 @@ describe('lua/prepare.lua', () => {
       expect((await lua.accounts()).contexts).to.equal(3);
     });
 
-    it('is absent to versions, catchup, touch, inspect and look', async () => {
+    it('is absent to versions, catchup, inspect and look, and not touched', async () => {
       const none = ['', '', ''];
       expect((await lua.versions(...IDS)).slice(2)).to.deep.equal([...none, ...none, ...none]);
       for (const id of IDS) {
         const { context, log } = lua.of(id);
         expect((await lua.run('catchup', [context, log], [10, 10, 'all'])).slice(2, 5)).to.deep.equal(none);
-        expect(await lua.refused(() => lua.touch(id, 5000, { sealed: 1 }))).to.deep.equal(['ABSENT']);
+        expect((await lua.refused(() => lua.touch(id, 5000, { sealed: 1 })))[0]).to.equal('LOCKED');
         const { lost, hashes } = await look(lua, id);
         expect([lost, hashes[0]]).to.deep.equal([false, { intent: intentOf(part) }]);
       }

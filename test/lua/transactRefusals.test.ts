@@ -4,7 +4,7 @@ import { exactAccounts } from '../helpers/accounts.js';
 import { damageDocument } from '../helpers/integrity.js';
 import { LuaNamespace, type Reply } from '../helpers/lua.js';
 import { cut, edited, sent, stored } from '../helpers/plans.js';
-import { commit, expected, remove, type TxMember, transact } from '../helpers/transactions.js';
+import { commit, expected, hold, remove, type TxMember, transact } from '../helpers/transactions.js';
 
 const CHUNKED = JSON.stringify('chunked '.repeat(5000));
 const LARGE = JSON.stringify('large '.repeat(2000));
@@ -245,6 +245,7 @@ describe('refusals of lua/transact.lua', () => {
     await lua.redis.set(lua.of('x').log, 'not a stream');
     for (const member of [commit('x', '1'), remove('x')]) {
       for (const place of places()) {
+        await hold(lua, among(member, place));
         const before = await lua.snapshot();
         await lua.published();
         const failure = await transact(lua, among(member, place)).catch((error: unknown) => String(error));
