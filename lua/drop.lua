@@ -18,6 +18,7 @@
 -- @include entry
 -- @include checkpoint
 -- @include account
+-- @include placeholder
 local context, log, size_index, mem, newest, older = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local k, j, sealed = string.match(ARGV[1], '^(%S+) (%S+) (%S+)$')
 local id = ARGV[3]
@@ -47,7 +48,7 @@ if entries + copies > 0 and redis.call('HGET', context, 'kf') then
   -- the next commit asks for a checkpoint
   redis.call('HSET', context, 'kf', 0)
 end
-if redis.call('EXISTS', context) == 1 or redis.call('ZSCORE', size_index, id) then
+if (redis.call('EXISTS', context) == 1 and not only_intent(context)) or redis.call('ZSCORE', size_index, id) then
   account(id, context, log, size_index, mem, before)
 elseif copies > 0 then
   redis.call('HINCRBY', mem, 'checkpoints', checkpoint_bytes(context) - before)

@@ -70,7 +70,7 @@ local function take(id, due)
     damaged[#damaged + 1] = id
     return true
   end
-  if stored.intent and stored.v and exp and exp <= now then
+  if stored.intent and (not stored.v or (exp and exp <= now)) then
     -- what a transaction will make of it is not known yet
     return true
   end

@@ -124,14 +124,17 @@ local failed, words = write_members(members, now)
 if failed then
   return answered({ 'REFUSED', members[failed].w.id, unpack(words) })
 end
-local answer, done = { 'FINISHED', now, 0 }, {}
-for i, m in ipairs(members) do
-  if m.absent then
-    take_back(m.w.id)
-  end
-  done[#done + 1] = m.w.id
-  for n = 5 * i - 4, 5 * i do
-    done[#done + 1] = tostring(words[n])
+local answer, done, n = { 'FINISHED', now, 0 }, {}, 0
+for _, m in ipairs(members) do
+  if m.kind ~= 'expect' then
+    if m.absent or m.applied then
+      take_back(m.w.id)
+    end
+    done[#done + 1] = m.w.id
+    for i = n + 1, n + 5 do
+      done[#done + 1] = tostring(words[i])
+    end
+    n = n + 5
   end
 end
 for i = 1, #done do

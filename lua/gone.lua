@@ -16,6 +16,7 @@
 -- @include clock
 -- @include seal
 -- @include stored
+-- @include placeholder
 -- @include fingerprint
 -- @include log
 -- @include checkpoint
@@ -28,7 +29,7 @@ if not arrived(ARGV[3], context, log, KEYS[3], KEYS[4], KEYS[5], mem, ARGV[1], i
   return answered({ 'GARBLED' })
 end
 local last, ended = log_end(log)
-if not ended or redis.call('EXISTS', context) == 0 or fingerprint(stored_fields(context)) ~= print then
+if not ended or redis.call('EXISTS', context) == 0 or only_intent(context) or fingerprint(stored_fields(context)) ~= print then
   return answered({ 'CHANGED' })
 end
 local keys = { context = context, log = log, exp = KEYS[3], use = KEYS[4], size = KEYS[5], mem = mem }

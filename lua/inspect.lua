@@ -23,6 +23,9 @@ local c = {}
 for i = 1, #fields, 2 do
   c[fields[i]] = fields[i + 1]
 end
+if #fields == 2 and c.intent then
+  return { 'absent; a transaction is about to create it: ' .. c.intent }
+end
 if c.q then
   return {
     'id        ' .. id,

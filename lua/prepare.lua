@@ -1,6 +1,6 @@
 #!lua
 -- prepare: the first phase of a transaction over several shards, in one of them: all is checked as for a commit, and kept in a record; each context
---   gets the intent to change it. From then on it can be applied whatever happens to who began it, and nothing else changes these contexts.
+--   that is to be written gets the intent to change it. From then on it can be applied whatever happens to who began it, and nothing else changes these contexts.
 -- KEYS[1] zset    {tag}:exp, id by expiry (ms)
 -- KEYS[2] zset    {tag}:use, id by last use (ms)
 -- KEYS[3] zset    {tag}:size, id by accounted bytes
@@ -39,6 +39,8 @@
 -- @include expected
 -- @include members
 local record, open_index = KEYS[5], KEYS[6]
+-- long after anybody who is there has ended it
+local HELD_MS = 86400000
 local members = read_members(ARGV[2], ARGV, 2, function(i)
   local at = 4 + 3 * i
   return { context = KEYS[at], log = KEYS[at + 1], old = KEYS[at + 2], exp = KEYS[1], use = KEYS[2], size = KEYS[3], mem = KEYS[4] }
@@ -72,6 +74,10 @@ end
 redis.call('HSET', record, unpack(fields))
 redis.call('ZADD', open_index, deadline, txn .. '.' .. part)
 for _, m in ipairs(members) do
-  redis.call('HSET', m.w.keys.context, 'intent', txn .. ' ' .. deadline .. ' ' .. part .. ' ' .. home)
+  if m.kind ~= 'expect' then
+    redis.call('HSET', m.w.keys.context, 'intent', txn .. ' ' .. deadline .. ' ' .. part .. ' ' .. home)
+    -- Redis removes by itself what no sweep has: not with an intent that holds others off
+    redis.call('PEXPIREAT', m.w.keys.context, tonumber(deadline) + HELD_MS, 'GT')
+  end
 end
 return answered({ 'PREPARED', now })

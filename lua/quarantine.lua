@@ -19,6 +19,7 @@
 -- @include clock
 -- @include seal
 -- @include stored
+-- @include placeholder
 -- @include document
 -- @include fingerprint
 -- @include log
@@ -42,7 +43,7 @@ if mode == 'drop' then
   return answered({ 'DROPPED', before })
 end
 local stored = stored_fields(context)
-local there = redis.call('EXISTS', context) == 1
+local there = redis.call('EXISTS', context) == 1 and not only_intent(context)
 if stored.q or fingerprint(stored) ~= print then
   return answered({ 'CHANGED' })
 end

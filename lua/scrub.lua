@@ -16,6 +16,7 @@
 -- @include seal
 -- @include entry
 -- @include document
+-- @include placeholder
 local budget, place, sealed = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1'
 -- what a context and an entry cost beside their bytes, in bytes hashed in that time
 local PER_CONTEXT, PER_ENTRY = 8192, 1024
@@ -122,7 +123,7 @@ local function check_context(key, started)
       answer[#answer + 1] = what
     end
   end
-  if not f.v and not f.sha and redis.call('EXISTS', key) == 0 then
+  if not f.v and not f.sha and (redis.call('EXISTS', key) == 0 or only_intent(key)) then
     return nil
   end
   if f.q then

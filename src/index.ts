@@ -6,8 +6,24 @@ export { DeltaEncoder } from './core/DeltaEncoder.js';
 export { ContextError, type ContextErrorDetails, ERROR_CODES, type ErrorCode, isContextError } from './core/errors.js';
 export type { JsonArray, JsonObject, JsonValue } from './core/json.js';
 export type { Patch, PatchOperation } from './core/patch.js';
+export type {
+  ExportOptions,
+  ExportProgress,
+  ExportSource,
+  IfExists,
+  ImportOptions,
+  ImportProgress,
+  ImportResult,
+  PreserveOptions,
+  PreserveResult,
+  RestoreSnapshotOptions,
+  RestoreSnapshotResult,
+  SnapshotSummary,
+} from './store/backupTypes.js';
 export { type ContextKeyNames, ContextStore } from './store/ContextStore.js';
 export type { DiagnosisCheck, DiagnosisReport } from './store/diagnose.js';
+export type { ExportPoint } from './store/ExportPoint.js';
+export { type ExportSummary, verifyExport } from './store/exportReader.js';
 export type { StoreOptions } from './store/options.js';
 export type * from './store/types.js';
 

@@ -1,14 +1,16 @@
 -- members: the writes of a transaction in one shard, read from a list: each as `writing`, `deleting` and `expected` have it, which it needs.
 --   The list is words, `commit:<n>`, `delete:<n>` or `expect:<n>`, n the number of arguments that it has of those that follow one another. What is
---   expected has three: id, version (0: none), and its CRC-32 or -.
+--   expected has three: id, version (0: none), and its CRC-32 or -. It is read before the guard has looked: any list makes some members.
+local LEAST = { commit = 6, delete = 4, expect = 3 }
 local function read_members(list, args, at, keys_of)
   local members = {}
   for kind, count in string.gmatch(list, '(%a+):(%d+)') do
     local own = {}
-    for i = 1, tonumber(count) do
-      own[i] = args[at + i]
+    count = tonumber(count)
+    for i = 1, math.max(LEAST[kind] or LEAST.expect, math.min(count, #args)) do
+      own[i] = i <= count and args[at + i] or ''
     end
-    at = at + tonumber(count)
+    at = at + count
     local m = { kind = kind }
     if kind == 'commit' then
       m.w = commit_request(keys_of(#members + 1, own[4]), own)
@@ -42,10 +44,48 @@ local function guarded_of(keys, members, first)
   return list
 end
 
--- Nil, or the number of the first member that cannot be written, and why. To delete what is not there is nothing to do.
+-- What became of an earlier attempt, as `retry` tells of one write: what one of them has, all have, whatever has happened to the others since; and
+--   what a commit certainly has not, none has. A deletion of what is not there leaves nothing to know it by. Nil, or the number of a member and the answer.
+local function earlier_members(members, now)
+  local never, at, found = false, nil, nil
+  for i, m in ipairs(members) do
+    if m.kind ~= 'expect' and m.w.prev ~= '0' then
+      local w, stored = m.w, stored_fields(m.w.keys.context)
+      local answer = stored.op == w.op and not fields_damaged(w.id, stored, w.sealed == '1') and { 'APPLIED', tonumber(stored.v), tonumber(stored.at) }
+        or earlier_attempt(w.id, w.keys.log, w.op, now, tonumber(w.prev), tonumber(w.sent), stored)
+      if not answer then
+        never = never or m.kind == 'commit'
+      elseif answer[1] == 'APPLIED' then
+        return i, answer
+      elseif not found or answer[1] == 'PENDING' then
+        at, found = i, answer
+      end
+    end
+  end
+  if found and not never then
+    return at, found
+  end
+  for _, m in ipairs(members) do
+    m.w.prev = '0'
+  end
+  return nil
+end
+
+-- Nil, or the number of the first member that cannot be written, and why. To delete what is not there is nothing to do. What was decided is not asked
+--   what was expected.
 local function check_members(members, now, decided)
+  if not decided then
+    local at, answer = earlier_members(members, now)
+    if at then
+      return at, answer
+    end
+  end
   for i, m in ipairs(members) do
     local refused
+    if m.kind ~= 'expect' then
+      -- fails where it is no stream, before anything is written
+      redis.call('XLEN', m.w.keys.log)
+    end
     if m.kind == 'commit' then
       refused = commit_check(m.w, now, decided)
       -- a log that is ahead of its context takes only whole documents, which is found out when others are written already
@@ -56,7 +96,7 @@ local function check_members(members, now, decided)
       refused = delete_check(m.w, now, decided)
       m.absent = refused and refused[1] == 'ABSENT'
       refused = not m.absent and refused or nil
-    else
+    elseif not decided then
       refused = expect_check(m.w, now)
     end
     if refused and refused[1] == 'APPLIED' and decided then

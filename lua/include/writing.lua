@@ -282,9 +282,10 @@ local function commit_finish(w, now)
 
   -- indexes, accounts, subscribers
   local changed = exp ~= stored_exp or not live
-  if exp and (changed or aside) then
+  if exp and (changed or aside or stored.intent) then
     redis.call('HSET', context, 'exp', exp)
-    redis.call('PEXPIREAT', context, exp + w.grace)
+    -- what was decided before it expired may be written after; what Redis is told to remove in the past is gone at once
+    redis.call('PEXPIREAT', context, math.max(exp, now) + w.grace)
   end
   if exp and changed then
     redis.call('ZADD', exp_index, exp, id)

@@ -14,13 +14,14 @@ import { build } from './lib/built.js';
 import { describeMachine, machineSentence } from './lib/machine.js';
 import { writeSections } from './lib/page.js';
 import { markdown, type Table } from './lib/table.js';
+import { locks } from './locks.js';
 import { propagation } from './propagation.js';
 import { read } from './reads.js';
 import { rivals } from './rivals.js';
 import { scrub } from './scrub.js';
 import { transactions } from './transactions.js';
 
-const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, bandwidth, expiry, scrub, transactions, rivals];
+const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, bandwidth, expiry, scrub, locks, transactions, rivals];
 
 interface Options {
   readonly only?: readonly string[];

@@ -29,7 +29,7 @@ function importAt(tokens: readonly SourceToken[], index: number): Import | undef
   if (next?.text === '(' && next.kind === 'symbol' && keyword !== 'export') {
     // A method or function of that name, declared rather than called, has no string there.
     const called = constantArgument(tokens, index + 1);
-    if (called === undefined && keyword === 'require') return undefined;
+    if (called === undefined && (keyword === 'require' || declaresParameter(tokens, index + 2))) return undefined;
     return { specifier: called, line };
   }
   if (keyword === 'require') return undefined;
@@ -45,6 +45,12 @@ function importAt(tokens: readonly SourceToken[], index: number): Import | undef
   // Only `export *`, `export {` and `export type {` (or `*`) can have a `from`.
   const first = next?.text === 'type' ? tokens[index + 2] : next;
   return first?.kind === 'symbol' && (first.text === '*' || first.text === '{') ? fromClause(tokens, index) : undefined;
+}
+
+/** `name:` or `name?:`, which no argument begins with. */
+function declaresParameter(tokens: readonly SourceToken[], index: number): boolean {
+  const [name, after, last] = tokens.slice(index, index + 3);
+  return name?.kind === 'name' && (after?.text === ':' || (after?.text === '?' && last?.text === ':'));
 }
 
 /** The string in the parentheses that open at `index`, where it stands alone or before further arguments. */

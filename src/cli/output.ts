@@ -73,6 +73,9 @@ export function count(number: number): string {
   return number.toLocaleString('en-US');
 }
 
+/** `1 context`, `1,234 contexts` */
+export const contextCount = (number: number): string => `${count(number)} ${number === 1 ? 'context' : 'contexts'}`;
+
 /** UTC to the millisecond: `2026-01-31 12:00:00.000Z`. */
 export function time(ms: number): string {
   return new Date(ms).toISOString().replace('T', ' ');

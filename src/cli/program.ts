@@ -2,17 +2,22 @@ import { Command, Option } from 'commander';
 import { deleteCommand } from './commands/delete.js';
 import { demoCommand } from './commands/demo.js';
 import { doctorCommand } from './commands/doctor.js';
+import { exportCommand } from './commands/export.js';
 import { getCommand } from './commands/get.js';
 import { historyCommand } from './commands/history.js';
+import { importCommand } from './commands/import.js';
 import { inspectCommand } from './commands/inspect.js';
 import { listCommand } from './commands/list.js';
+import { locksCommand } from './commands/locks.js';
 import { patchCommand } from './commands/patch.js';
+import { preserveCommand } from './commands/preserve.js';
 import { quarantineCommand } from './commands/quarantine.js';
 import { reconcileCommand } from './commands/reconcile.js';
 import { repairCommand } from './commands/repair.js';
 import { restoreCommand } from './commands/restore.js';
 import { scrubCommand } from './commands/scrub.js';
 import { setCommand } from './commands/set.js';
+import { snapshotsCommand } from './commands/snapshots.js';
 import { statsCommand } from './commands/stats.js';
 import { touchCommand } from './commands/touch.js';
 import { upgradeCommand } from './commands/upgrade.js';
@@ -43,10 +48,14 @@ export function createProgram(signal: AbortSignal): Command {
   // biome-ignore format: the order of the help
   const commands = [
     getCommand, setCommand, patchCommand, deleteCommand, touchCommand, listCommand, watchCommand,
-    historyCommand, inspectCommand, verifyCommand, repairCommand, restoreCommand, quarantineCommand, statsCommand, doctorCommand, upgradeCommand,
-    scrubCommand, reconcileCommand, workerCommand, demoCommand,
+    historyCommand, inspectCommand, verifyCommand, repairCommand, restoreCommand, quarantineCommand, locksCommand, statsCommand, doctorCommand, upgradeCommand,
+    preserveCommand, snapshotsCommand, exportCommand, importCommand, scrubCommand,     scrubCommand, reconcileCommand, workerCommand, demoCommand,
   ];
-  for (const create of commands) program.addCommand(create(signal).copyInheritedSettings(program));
+  for (const create of commands) {
+    const command = create(signal).copyInheritedSettings(program);
+    for (const inner of command.commands) inner.copyInheritedSettings(program);
+    program.addCommand(command);
+  }
   return withHelp(program, {
     examples: [
       [`lukhas-context set user-42 '{"turns":[]}' --ttl 1h`, 'write a context'],

@@ -61,7 +61,7 @@ export async function withStore(
   flags: GlobalFlags,
   signal: AbortSignal,
   body: (session: Session) => Promise<number | undefined>,
-  further: Pick<StoreOptions, 'log' | 'queues'> = {},
+  further: Pick<StoreOptions, 'log' | 'queues' | 'limits'> = {},
 ): Promise<void> {
   // Loaded when it is needed: help and refused input come in half the time without.
   const { ContextStore } = await import('../store/ContextStore.js');

@@ -24,20 +24,23 @@ export interface LocksParts {
   readonly settings: LockSettings;
   readonly timeoutMs: number;
   readonly warn: (fields: object, message: string) => void;
-  readonly nodes: LockNodes | null;
+  readonly nodes: ((commands: LockCommands) => LockNodes) | null;
 }
 
 /** Independent servers of which a majority must agree. */
 export interface LockNodes {
   /** @throws ContextError `LOCK_TIMEOUT`: somebody else holds it there until `giveUpAt`; `LOCK_QUORUM`, `ABORTED` */
-  take(request: {
-    readonly id: string;
-    readonly mode: LockMode;
-    readonly ttlMs: number;
-    readonly giveUpAt: number;
-    readonly signal: AbortSignal;
-  }): Promise<{ readonly lock: NodeLock; readonly sentAt: number }>;
+  take(request: NodeRequest): Promise<{ readonly lock: NodeLock; readonly sentAt: number }>;
   close(): Promise<void>;
+}
+
+export interface NodeRequest {
+  readonly id: string;
+  readonly mode: LockMode;
+  readonly ttlMs: number;
+  /** Monotonic time; they are asked once at least. */
+  readonly giveUpAt: number;
+  readonly signal: AbortSignal;
 }
 
 interface Taking {
@@ -56,7 +59,10 @@ export class Locks {
   readonly #handles = new Set<LockHandle>();
   readonly #background = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
+  readonly #ownerPrefix = randomBytes(9).toString('base64url');
+  #owners = 0;
   readonly #handleParts: HandleParts;
+  readonly #nodes: LockNodes | null;
 
   constructor(parts: LocksParts) {
     const { commands, subscriptions, settings, timeoutMs } = parts;
@@ -65,6 +71,7 @@ export class Locks {
     this.#parts = parts;
     this.#commands = new LockCommands(commands);
     this.#turns = new Turns(this.#commands, subscriptions, (id) => keys.wake(keys.shardOf(id), instanceId));
+    this.#nodes = parts.nodes?.(this.#commands) ?? null;
     this.#handleParts = {
       commands: this.#commands,
       deadline: (untilAt) => this.#deadline(Math.min(untilAt - performance.now(), timeoutMs)),
@@ -114,17 +121,21 @@ export class Locks {
     return lock === undefined ? 0 : this.#own(lock, 'lock').fenceOf(id);
   }
 
-  /** Who holds and who waits, by id. */
-  async list(signal: AbortSignal | undefined): Promise<LockInfo[]> {
+  /** Who holds and who waits, by id: of some, or of all. */
+  async list(ids: readonly string[] | null, signal: AbortSignal | undefined): Promise<LockInfo[]> {
     const found = new Map<string, LockBook>();
-    for (const shard of this.#commands.shards) {
+    if (ids !== null) {
+      for (const book of await this.#commands.books(ids, this.#deadline(this.#parts.timeoutMs, signal))) found.set(book.id, book);
+    }
+    for (const shard of ids === null ? this.#commands.shards : []) {
       let cursor = '0';
       do {
         const page = await this.#commands.page(shard, cursor, SCAN, this.#deadline(this.#parts.timeoutMs, signal));
-        for (const book of page.books) if (book.holders.length + book.waiters.length > 0) found.set(book.id, book);
+        for (const book of page.books) found.set(book.id, book);
         cursor = page.cursor;
       } while (cursor !== '0');
     }
+    for (const [id, { holders, waiters }] of found) if (holders.length + waiters.length === 0) found.delete(id);
     if (found.size === 0) return [];
     const now = await this.#commands.now(this.#deadline(this.#parts.timeoutMs, signal));
     return [...found.values()].map((book) => infoOf(book, now)).sort((a, b) => (a.id < b.id ? -1 : 1));
@@ -146,7 +157,7 @@ export class Locks {
     this.#turns.wakeAll();
     await Promise.allSettled([...this.#handles].map((handle) => handle.close()));
     while (this.#background.size > 0) await Promise.allSettled([...this.#background]);
-    await this.#parts.nodes?.close();
+    await this.#nodes?.close();
   }
 
   #taking(options: LockOptions): Omit<Taking, 'waits' | 'giveUpAt'> {
@@ -193,8 +204,9 @@ export class Locks {
 
   async #takeOne(id: string, handle: LockHandle, taking: Taking, signal: AbortSignal, waitMs: number): Promise<void> {
     const { mode, ttlMs, giveUpAt, waits } = taking;
-    const { nodes, timeoutMs } = this.#parts;
-    const owner = randomBytes(12).toString('base64url');
+    const { timeoutMs } = this.#parts;
+    this.#owners += 1;
+    const owner = `${this.#ownerPrefix}.${this.#owners.toString(36)}`;
     const startedAt = performance.now();
     // an outage is bridged for as long as any other call would, and for as long as is waited
     const deadline = (): Deadline => this.#deadline(Math.max(giveUpAt, startedAt + timeoutMs) - performance.now(), signal);
@@ -208,8 +220,8 @@ export class Locks {
       this.#track(this.#commands.unlock(id, owner, this.#deadline(timeoutMs)));
       throw error;
     }
-    if (nodes === null) return;
-    const { lock, sentAt } = await nodes.take({ id, mode, ttlMs, giveUpAt, signal });
+    if (this.#nodes === null) return;
+    const { lock, sentAt } = await this.#nodes.take({ id, mode, ttlMs, giveUpAt, signal });
     handle.addNodes(held, lock, sentAt);
   }
 

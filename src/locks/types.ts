@@ -62,6 +62,12 @@ export interface LockInfo {
   readonly waiters: readonly LockParty[];
 }
 
+export interface LocksOptions {
+  /** Only these. */
+  readonly ids?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
 export interface LockSettings {
   readonly ttlMs: number;
   readonly waitMs: number;

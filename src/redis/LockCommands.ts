@@ -1,7 +1,7 @@
 /** What can be asked of Redis about locks: one method, one round trip (lua/lock.lua, extend.lua, unlock.lua, break.lua). */
 import { ContextError } from '../core/errors.js';
 import { type ContextCommands, PUBLISH } from './ContextCommands.js';
-import type { ShardKeys } from './keys.js';
+import { lockNodesKey, type ShardKeys } from './keys.js';
 import type { Deadline } from './RedisConnection.js';
 import { writeWithRetries } from './writeRetries.js';
 
@@ -153,17 +153,39 @@ export class LockCommands {
     count: number,
     deadline: Deadline,
   ): Promise<{ readonly cursor: string; readonly books: readonly LockBook[] }> {
-    const { connection, keys } = this.#commands;
-    const { pattern, idOf } = keys.lockBooks(shard);
+    const { pattern, idOf } = this.#commands.keys.lockBooks(shard);
     const [next, found] = await this.#commands.asked(deadline, 'look for locks', (client) =>
       client.scan(cursor, 'MATCH', pattern, 'COUNT', count),
     );
-    if (found.length === 0) return { cursor: next, books: [] };
+    return { cursor: next, books: await this.books(found.map(idOf), deadline) };
+  }
+
+  /** The lock books of some contexts, without what has ended; an empty one where there is none. */
+  async books(ids: readonly string[], deadline: Deadline): Promise<readonly LockBook[]> {
+    if (ids.length === 0) return [];
+    const { connection, keys } = this.#commands;
     const hashes = await this.#commands.asked(deadline, 'read the locks', (client) =>
-      Promise.all(found.map((key) => client.hgetall(key))),
+      Promise.all(ids.map((id) => client.hgetall(keys.lockBookOf(id)))),
     );
     const now = connection.clock.latest(performance.now());
-    return { cursor: next, books: found.map((key, index) => bookOf(idOf(key), hashes[index] ?? {}, now)) };
+    return ids.map((id, index) => bookOf(id, hashes[index] ?? {}, now));
+  }
+
+  /**
+   * What is known of the namespace's lock nodes: whether this is the first to ask, and the longest time to live that any of its instances
+   * may give a lock, this one included.
+   */
+  async nodes(
+    maxTtlMs: number,
+    names: string,
+    deadline: Deadline,
+  ): Promise<{ readonly first: boolean; readonly maxTtlMs: number }> {
+    const key = lockNodesKey(this.#commands.keys.namespace);
+    const reply = await this.#run('lock nodes', 'look at', deadline, () =>
+      this.#script(deadline, 'nodes', [key], [String(maxTtlMs), names]),
+    );
+    if (reply[0] !== 'NODES') throw unknown('lock nodes', reply);
+    return { first: reply[1] === 1, maxTtlMs: Number(reply[2]) };
   }
 
   /** Redis's time now, ms since the epoch. */
@@ -175,7 +197,7 @@ export class LockCommands {
 
   #script(
     deadline: Deadline,
-    name: 'lock' | 'extend' | 'unlock' | 'break',
+    name: 'lock' | 'extend' | 'unlock' | 'break' | 'nodes',
     keys: readonly string[],
     args: readonly string[],
   ): Promise<ScriptReply> {

@@ -12,6 +12,8 @@ export interface ShardKeys {
   readonly skip: string;
   /** Transactions over several shards that are not settled here, by the deadline of their intents. */
   readonly txn: string;
+  /** Names of snapshots, by their expiry. */
+  readonly snap: string;
 }
 
 export interface ContextKeys extends ShardKeys {
@@ -73,6 +75,12 @@ export class Keys {
     return `${shard.tag}:t:${txn}.${part}`;
   }
 
+  /** A snapshot, where operation `op` writes its pieces until it is whole, and the names of those of its shard. */
+  snapshotOf(name: string, op: string): { readonly snapshot: string; readonly pieces: string; readonly index: string } {
+    const { tag, snap } = this.shardOf(name);
+    return { snapshot: `${tag}:p:${name}`, pieces: `${tag}:s:${op}`, index: snap };
+  }
+
   /** Who holds a context and who waits for it; `lua/include/fence.lua` makes it of the context's key. */
   lockBookOf(id: string): string {
     return `${this.shardOf(id).tag}:w:${id}`;
@@ -111,11 +119,22 @@ function shardKeys(namespace: string, shard: number): ShardKeys {
     mem: `${tag}:mem`,
     skip: `${tag}:skip`,
     txn: `${tag}:txn`,
+    snap: `${tag}:snap`,
   };
 }
 
 /** Hash with what was fixed when the namespace was created. */
 export const namespaceKey = (namespace: string): string => `{lc:${namespace}}:ns`;
+
+/** What the data server remembers of a namespace's lock nodes. */
+export const lockNodesKey = (namespace: string): string => `{lc:${namespace}}:nodes`;
+
+/** On a lock node: since when it votes, and who holds a resource there. */
+export const nodeKeys = (namespace: string, id: string): readonly [marker: string, held: string] => [
+  nodeMarkerKey(namespace),
+  `{lc:${namespace}}:held:${id}`,
+];
+export const nodeMarkerKey = (namespace: string): string => `{lc:${namespace}}:node`;
 
 /** Keys and channel that the rights check uses; it leaves nothing behind. */
 export function probeKeys(namespace: string): { readonly keys: readonly string[]; readonly channel: string } {

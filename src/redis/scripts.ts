@@ -5,9 +5,12 @@ import { ContextError } from '../core/errors.js';
 
 export const SCRIPT_NAMES = [
   'commit', 'delete', 'touch', 'expire', 'versions', 'catchup', 'checkpoint', 'repair', 'quarantine', 'drop', 'gone', 'look', 'namespace', 'scrub', 'reconcile',
-  'totals', 'probe', 'transact', 'prepare', 'decide', 'finish', 'validate', 'lock', 'extend', 'unlock', 'break',
+  'totals', 'probe', 'transact', 'prepare', 'decide', 'finish', 'validate', 'lock', 'extend', 'unlock', 'break', 'nodes',
+  'piece', 'preserve', 'forget',
 ] as const; // biome-ignore format: one list
-export type ScriptName = (typeof SCRIPT_NAMES)[number];
+/** For lock nodes, which are other servers. */
+export const NODE_SCRIPT_NAMES = ['nodelock', 'nodeextend', 'nodeunlock', 'nodemark'] as const;
+export type ScriptName = (typeof SCRIPT_NAMES)[number] | (typeof NODE_SCRIPT_NAMES)[number];
 
 export interface Script {
   readonly name: ScriptName;

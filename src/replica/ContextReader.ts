@@ -4,7 +4,7 @@
  * a good copy exists.
  */
 import { LRUCache } from 'lru-cache';
-import { ContextError } from '../core/errors.js';
+import { ContextError, isContextError } from '../core/errors.js';
 import { JsonDocument } from '../core/JsonDocument.js';
 import { type JsonValue, parseFrozen } from '../core/json.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
@@ -96,6 +96,23 @@ export class ContextReader {
     return Promise.all(ids.map((id, index) => this.#verified(id, rows[index] ?? null, deadline)));
   }
 
+  /**
+   * Several as they are stored, to the byte, verified as {@link read} does. What is damaged, and cannot be healed, comes as its error, and does not
+   * keep the others.
+   */
+  async readStored(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | ContextError | null)[]> {
+    const rows = await this.#commands.readMany(ids, deadline);
+    const verified = ids.map(async (id, index) => (await this.#sound(id, rows[index] ?? null, deadline))?.stored ?? null);
+    return Promise.all(
+      verified.map((one) =>
+        one.catch((error: unknown) => {
+          if (isContextError(error) && error.code === 'CORRUPT') return error;
+          throw error;
+        }),
+      ),
+    );
+  }
+
   /** Earlier states of a context that Redis keeps copies of; damaged ones are left out. */
   async checkpoints(id: string, deadline: Deadline): Promise<ReplicaState[]> {
     const found = await this.#copies.checkpoints(id, deadline);
@@ -103,6 +120,14 @@ export class ContextReader {
   }
 
   async #verified(id: string, first: StoredContext | null, deadline: Deadline): Promise<ReplicaState | null> {
+    return (await this.#sound(id, first, deadline))?.state ?? null;
+  }
+
+  async #sound(
+    id: string,
+    first: StoredContext | null,
+    deadline: Deadline,
+  ): Promise<{ readonly stored: StoredContext; readonly state: ReplicaState } | null> {
     let stored = first;
     for (let tries = 0; ; tries += 1) {
       if (stored === null) return null;
@@ -123,7 +148,7 @@ export class ContextReader {
     if (await this.#isOver(id, stored, deadline)) return null;
     const state = stateOf(stored);
     if (state === null) throw this.#corruption(id, stored, { what: 'checksum', expected: 'JSON', found: 'bytes that are none' });
-    return state;
+    return { stored, state };
   }
 
   /** Whether its time is over, by Redis's clock. */

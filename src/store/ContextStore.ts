@@ -10,8 +10,11 @@ import { checkId } from '../core/names.js';
 import { parseDuration } from '../core/units.js';
 import { Integrity } from '../integrity/Integrity.js';
 import { Locks } from '../locks/Locks.js';
+import { NodeQuorum } from '../locks/NodeQuorum.js';
 import { ContextCommands, type Expired } from '../redis/ContextCommands.js';
 import { Keys } from '../redis/keys.js';
+import type { LockCommands } from '../redis/LockCommands.js';
+import { LockNode } from '../redis/LockNode.js';
 import { type Deadline, RedisConnection } from '../redis/RedisConnection.js';
 import { Subscriptions } from '../redis/Subscriptions.js';
 import {
@@ -29,10 +32,24 @@ import { bytesOf } from '../redis/storedContext.js';
 import { ContextReader, type Corruption } from '../replica/ContextReader.js';
 import { ReplicaSet } from '../replica/ReplicaSet.js';
 import type { Transaction } from '../transactions/Transaction.js';
+import type {
+  ExportOptions,
+  ExportSource,
+  ImportOptions,
+  ImportResult,
+  PreserveOptions,
+  PreserveResult,
+  RestoreSnapshotOptions,
+  RestoreSnapshotResult,
+  SnapshotSummary,
+} from './backupTypes.js';
 import { ContextWriter, DEFAULT_ATTEMPTS } from './ContextWriter.js';
 import { type CallName, checkCallOptions } from './callOptions.js';
 import { type DiagnosisReport, diagnose } from './diagnose.js';
+import type { ExportPoint } from './ExportPoint.js';
+import { exportContexts, pointToResume } from './exportContexts.js';
 import { Heartbeat } from './Heartbeat.js';
+import { importContexts } from './importContexts.js';
 import { historyOf, patchesOf, verifyContext } from './inspection.js';
 import { integrityHooks } from './integrityEvents.js';
 import { listContexts } from './listing.js';
@@ -40,6 +57,7 @@ import { makeLogger } from './logging.js';
 import { Maintenance } from './Maintenance.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
 import { ABSENT, type PredictiveTtl, predictiveTtl } from './PredictiveTtl.js';
+import { Preservation } from './preserve.js';
 import { listQuarantined, restoreContext } from './quarantine.js';
 import { StoreEmitter } from './StoreEmitter.js';
 import { sweepMetrics } from './sweepMetrics.js';
@@ -55,6 +73,7 @@ import type {
   Lock,
   LockInfo,
   LockOptions,
+  LocksOptions,
   Logger,
   QuarantinedContext,
   ReadOptions,
@@ -76,10 +95,15 @@ import type {
 } from './types.js';
 import { InlineWorkers } from './workersHook.js';
 
+/** A transaction that is not tried again. */
+const ONCE = { attempts: 1, locked: null } as const;
 /** Most ids in one `getMany`. */
 const MANY = 1_000;
 const DEFAULT_QUEUE = 256;
 const HISTORY_LIMIT = 1_000;
+/** A lock node has a fifth of the time of an attempt to vote, so that one that is silent does not cost much of a lock's time. */
+const NODE_TIMEOUT = 0.2;
+const LEAST_NODE_TIMEOUT_MS = 50;
 /** Events that are logged as they are; the others have a line of their own. */
 const LOGGED = ['context:committed', 'context:conflict', 'context:expired'] as const;
 /** Expiries remembered, so that each is told once. */
@@ -158,7 +182,7 @@ export class ContextStore {
       settings: options.locks,
       timeoutMs: options.timeoutMs,
       warn: (fields, message) => logger.warn({ ...fields, namespace }, message),
-      nodes: null,
+      nodes: options.locks.nodes.length === 0 ? null : (lockCommands) => this.#quorum(options, connection, lockCommands),
     });
     this.#replicas = new ReplicaSet(
       this.#commands,
@@ -435,10 +459,16 @@ export class ContextStore {
     return this.#locks.tryLock(ids, options);
   }
 
-  /** Who holds locks in the namespace and who waits for them, by id. Looks through all keys of the server, a thousand at a time. */
-  async locks(options: { readonly signal?: AbortSignal } = {}): Promise<readonly LockInfo[]> {
-    this.#deadline('locks', options);
-    return this.#locks.list(options.signal);
+  /**
+   * Who holds locks in the namespace and who waits for them, by id; without `ids` it looks through all keys of the server, a thousand at a
+   * time. Read locks have several holders.
+   */
+  async locks(options: LocksOptions = {}): Promise<readonly LockInfo[]> {
+    const { ids, signal } = options;
+    for (const id of ids ?? []) checkId(id, this.#options.idBytes);
+    checkCallOptions('locks', options);
+    this.#connection.check(this.#connection.deadline(this.#options.timeoutMs, signal), 'locks');
+    return this.#locks.list(ids ?? null, signal);
   }
 
   /**
@@ -563,6 +593,111 @@ export class ContextStore {
   async dropQuarantined(id: string, options: CallOptions = {}): Promise<boolean> {
     checkId(id, this.#options.idBytes);
     return this.#integrity.copies.dropQuarantined(id, this.#deadline('dropQuarantined', options));
+  }
+
+  /**
+   * All contexts as an export (docs/BACKUP.md): NDJSON, a line a chunk, verified before they are given out, each line with its checksum. Each context
+   * is consistent in itself; together they are not of one moment. What reads slowly is waited for.
+   *
+   * @throws ContextError those of the connection; a damaged context that nobody has a good copy of is told by `damaged`, and left out
+   * @example await pipeline(store.export(), createWriteStream('agents.ndjson'));
+   */
+  export(options: ExportOptions = {}): AsyncGenerator<Buffer, void, undefined> {
+    checkCallOptions('export', options);
+    const deadline = this.#steps('export', options);
+    return exportContexts({ commands: this.#commands, reader: this.#reader, deadline }, options);
+  }
+
+  /** Where an export that was interrupted can be gone on with (option `resume` of {@link export}); null: from the beginning. */
+  async exportPoint(interrupted: ExportSource, options: CallOptions = {}): Promise<ExportPoint | null> {
+    checkCallOptions('exportPoint', options);
+    return pointToResume({ commands: this.#commands, deadline: this.#steps('exportPoint', options) }, interrupted);
+  }
+
+  /**
+   * Writes what an export holds, to the byte, with the expiries that it says; versions go on from those that are here. Contexts that are here
+   * already are not written again: after an interruption, run it again. A line is verified before any of it is written; `verifyExport` looks at a whole
+   * export before anything is.
+   *
+   * @throws ContextError `CORRUPT` with the number of a damaged line, or where the trailer is missing; `CONFLICT` with `ifExists: 'fail'`;
+   * `LIMIT_EXCEEDED` with the id of a document that is too large; and as `set`
+   * @example await store.import(createReadStream('agents.ndjson'), { ifExists: 'newer' });
+   */
+  async import(source: ExportSource, options: ImportOptions = {}): Promise<ImportResult> {
+    checkCallOptions('import', options);
+    const { contextBytes, idBytes } = this.#options;
+    return importContexts(
+      {
+        commands: this.#commands,
+        writer: this.#writer,
+        sound: (id) => this.maintenance.sound(id),
+        limits: { contextBytes, idBytes },
+        // the signal ends it between two writes: what is under way is not left in doubt
+        deadline: this.#steps('import', options.timeout === undefined ? {} : { timeout: options.timeout }),
+      },
+      source,
+      options,
+    );
+  }
+
+  /**
+   * Keeps a snapshot of contexts as they are at one moment, under a name and with a time to live of its own: of these ids (what does not exist is remembered as
+   * such), or of those with a prefix. Up to 100 contexts and 32 MiB of documents.
+   *
+   * @throws ContextError `CONFLICT` where there is one of this name and `replace` was not given, or where the contexts change all the time; `CORRUPT`,
+   * `LIMIT_EXCEEDED`, `NOT_FOUND` where there is nothing to preserve
+   * @example await store.preserve('before-the-trip', { prefix: 'session-42/' }, { ttl: '7d' });
+   */
+  async preserve(
+    name: string,
+    what: readonly string[] | { readonly prefix: string },
+    options: PreserveOptions = {},
+  ): Promise<PreserveResult> {
+    return this.#preservation('preserve', options).preserve(name, what, options);
+  }
+
+  /**
+   * Writes all contexts of a snapshot back, to the byte, or none of them; those that did not exist when it was made are deleted. They get new versions, and
+   * the expiries that they had, as points in time, unless `ttl` is given.
+   *
+   * @throws ContextError `NOT_FOUND`, `CORRUPT` where anything of the snapshot is damaged; and as {@link transaction}
+   */
+  async restoreSnapshot(name: string, options: RestoreSnapshotOptions = {}): Promise<RestoreSnapshotResult> {
+    return this.#preservation('restoreSnapshot', options).restore(name, options);
+  }
+
+  /** All snapshots, by name. */
+  async snapshots(options: CallOptions = {}): Promise<readonly SnapshotSummary[]> {
+    return this.#preservation('snapshots', options).list();
+  }
+
+  /** Lets go of a snapshot; false where there is none of this name. */
+  async dropSnapshot(name: string, options: CallOptions = {}): Promise<boolean> {
+    return this.#preservation('dropSnapshot', options).drop(name);
+  }
+
+  #preservation(call: CallName, options: CallOptions): Preservation {
+    checkCallOptions(call, options);
+    const { preserver } = this.#transactions;
+    return new Preservation({
+      commands: this.#commands,
+      reader: this.#reader,
+      idBytes: this.#options.idBytes,
+      together: (versions, deadline) =>
+        preserver.run((tx) => versions.forEach((version, id) => void tx.expect(id, version)), ONCE, deadline),
+      writeTogether: (changes, deadline) =>
+        preserver.run(
+          (tx) => {
+            for (const change of changes) {
+              if (change.bytes === null) tx.delete(change.id);
+              else tx.setBytes(change.id, change.bytes, { ttl: change.ttl });
+            }
+          },
+          { attempts: DEFAULT_ATTEMPTS, locked: null },
+          deadline,
+        ),
+      deadline: this.#steps(call, options),
+    });
   }
 
   /** The stored bytes as they are, unverified; null where there are none. */
@@ -703,6 +838,22 @@ export class ContextStore {
     }
   }
 
+  #quorum(
+    { locks, namespace, instanceId, timeoutMs, attemptTimeoutMs }: ResolvedOptions,
+    connection: RedisConnection,
+    commands: LockCommands,
+  ) {
+    const patienceMs = Math.max(LEAST_NODE_TIMEOUT_MS, attemptTimeoutMs * NODE_TIMEOUT);
+    const nodes = locks.nodes.map((node) => new LockNode(node, `lukhas-context:${namespace}:${instanceId}:locks`, patienceMs));
+    return new NodeQuorum({
+      nodes,
+      commands,
+      namespace,
+      maxTtlMs: locks.maxTtlMs,
+      deadline: () => connection.deadline(timeoutMs),
+    });
+  }
+
   #checkLock(call: 'lock' | 'tryLock', ids: string | readonly string[], options: LockOptions): void {
     for (const id of typeof ids === 'string' ? [ids] : ids) checkId(id, this.#options.idBytes);
     const { signal } = options;
@@ -727,6 +878,12 @@ export class ContextStore {
 
   #out(context: Context | null): Context | null {
     return this.#options.copyValues ? copy(context) : context;
+  }
+
+  /** A deadline for each step of a call that may take as long as it takes. */
+  #steps(call: CallName, { signal, timeout }: CallOptions): () => Deadline {
+    const each = { ...(signal === undefined ? {} : { signal }), ...(timeout === undefined ? {} : { timeout }) };
+    return () => this.#deadline(call, each);
   }
 
   /** Time and signal of a call that begins now. @throws ContextError `CLOSED`, `ABORTED`, `INVALID_OPTION` */

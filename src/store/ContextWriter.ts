@@ -100,6 +100,36 @@ export class ContextWriter {
     return this.#set(id, result, write, result.crc);
   }
 
+  /** Writes a document as it is spelled, to the byte. @throws ContextError as {@link set}; `INVALID_VALUE` where it is no JSON */
+  async setBytes(id: string, bytes: Buffer, options: WriteOptions, deadline: Deadline): Promise<WriteResult> {
+    const write = this.#prepare(id, options, 'none');
+    this.#checkLength(id, bytes.length);
+    const text = DocumentText.of(bytes);
+    const encoded = this.spelled(id, this.#parsed(id, text).value, text);
+    const result = await this.#commit(id, encoded, { ...write, ifCrc: null }, deadline);
+    return this.#set(id, result as Committed | Conflict, write, encoded.crc);
+  }
+
+  /** What has to travel for a whole document as it is spelled. */
+  spelled(id: string, value: JsonValue, text: DocumentText): Encoded {
+    this.#checkLength(id, text.length);
+    return this.#encoder.whole(text, () => JsonDocument.pair(value, text), this.#commands.protocol);
+  }
+
+  #parsed(id: string, text: DocumentText): JsonDocument {
+    const { depth } = this.#options;
+    let document: JsonDocument;
+    try {
+      document = JsonDocument.parse(text);
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      throw new ContextError('INVALID_VALUE', `${id}: the document is no JSON: ${error.message}`, { id, cause: error });
+    }
+    // says which limit it is, and where
+    if (!isPlainJson(document.value, depth)) normalize(document.value, { maxDepth: depth });
+    return document;
+  }
+
   #set(id: string, result: Committed | Conflict, write: Prepared, checksum: string): WriteResult {
     if (result.status === 'conflict') throw this.#conflict(id, write.ifVersion ?? 0, result.version, 1, true);
     return { version: result.version, checksum };

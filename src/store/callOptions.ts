@@ -28,9 +28,16 @@ const NAMES = {
   restore: CALL,
   quarantined: CALL,
   dropQuarantined: CALL,
+  export: [...CALL, 'prefix', 'resume', 'progress', 'damaged'],
+  exportPoint: CALL,
+  preserve: [...CALL, 'ttl', 'replace'],
+  restoreSnapshot: [...CALL, 'ttl'],
+  snapshots: CALL,
+  dropSnapshot: CALL,
+  import: [...CALL, 'ifExists', 'partial', 'skipDamaged', 'dryRun', 'concurrency', 'progress'],
   lock: ['ttl', 'wait', 'signal', 'mode', 'within'],
   tryLock: ['ttl', 'signal', 'mode'],
-  locks: ['signal'],
+  locks: ['signal', 'ids'],
   breakLock: CALL,
 } as const satisfies Record<string, readonly string[]>;
 

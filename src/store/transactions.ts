@@ -124,6 +124,7 @@ export function storeTransactions(
         return states;
       },
       encode: (id, base, value, patch, whole) => writer.encode(id, base, value, patch, whole),
+      spelled: (id, value, text) => writer.spelled(id, value, text),
       committed: (id, encoded, written, at, patch, repeated) => {
         const { version, kind, frameBytes, expiresAt, checkpointDue } = written;
         if (kind === 'deleted' || kind === 'none') return;

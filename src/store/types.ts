@@ -3,7 +3,7 @@ import type { Patch } from '../core/patch.js';
 import type { Lock } from '../locks/types.js';
 
 export type { Change, Context } from '../core/context.js';
-export type { Lock, LockInfo, LockMode, LockOptions, LockParty, TryLockOptions } from '../locks/types.js';
+export type { Lock, LockInfo, LockMode, LockOptions, LockParty, LocksOptions, TryLockOptions } from '../locks/types.js';
 export type { Transaction } from '../transactions/Transaction.js';
 
 /** Milliseconds, or a string such as `'250ms'`, `'10s'`, `'5m'`, `'1h'`, `'7d'`. */

@@ -7,6 +7,7 @@
  * SOSP 2015).
  */
 import { randomBytes } from 'node:crypto';
+import type { DocumentText } from '../core/DocumentText.js';
 import { ContextError, isContextError } from '../core/errors.js';
 import type { JsonDocument } from '../core/JsonDocument.js';
 import type { JsonValue } from '../core/json.js';
@@ -19,7 +20,7 @@ import type { Member, Part, Read, Refusal, TransactionCommands, Written } from '
 import { pauseWithin } from '../redis/writeRetries.js';
 import type { ReplicaState } from '../replica/state.js';
 import { applyPart, type IntentSettler } from './IntentSettler.js';
-import { MOST_BYTES, Staging, type StagingLimits, type Transaction } from './Transaction.js';
+import { MOST_BYTES, Staging, type StagingLimits } from './Transaction.js';
 
 /** What has to travel for one document. */
 export type Encoded = Pick<CommitRequest, 'length' | 'crc' | 'sha1' | 'storage' | 'payload' | 'base'> & {
@@ -34,6 +35,8 @@ export interface TransactionHooks {
   readonly readMany: (ids: readonly string[], deadline: Deadline) => Promise<(ReplicaState | null)[]>;
   /** `whole`: Redis gets the document as it is. */
   readonly encode: (id: string, base: ReplicaState | null, value: JsonValue, patch: Patch | null, whole: boolean) => Encoded;
+  /** A whole document as it is spelled. */
+  readonly spelled: (id: string, value: JsonValue, text: DocumentText) => Encoded;
   readonly heal: (id: string, deadline: Deadline) => Promise<void>;
   readonly committed: (
     id: string,
@@ -127,7 +130,7 @@ export class AtomicContextPreserver {
    * @throws ContextError `CONFLICT` after all attempts, or where an expected version is not there; `NOT_FOUND`, `PATCH_FAILED`, `FENCED`,
    * `LIMIT_EXCEEDED`, `CORRUPT`, `OUTCOME_UNKNOWN`, `TIMEOUT`; what the function throws
    */
-  async run<T>(run: (tx: Transaction) => T | Promise<T>, how: TransactionRun, deadline: Deadline): Promise<T> {
+  async run<T>(run: (tx: Staging) => T | Promise<T>, how: TransactionRun, deadline: Deadline): Promise<T> {
     let known: readonly string[] = [];
     for (let attempt = 1; ; attempt += 1) {
       const once = (
@@ -155,7 +158,7 @@ export class AtomicContextPreserver {
   }
 
   async #attempt<T>(
-    run: (tx: Transaction) => T | Promise<T>,
+    run: (tx: Staging) => T | Promise<T>,
     known: readonly string[],
     attempt: number,
     locks: HeldLocks | null,
@@ -305,7 +308,9 @@ export class AtomicContextPreserver {
         continue;
       }
       const patch = staged.kind === 'patch' ? staged.patch : null;
-      const encoded = this.#hooks.encode(id, base, value, patch, whole.has(id));
+      const text = staged.kind === 'set' ? staged.text : undefined;
+      const encoded =
+        text === undefined ? this.#hooks.encode(id, base, value, patch, whole.has(id)) : this.#hooks.spelled(id, value, text);
       total += encoded.length;
       if (total > MOST_BYTES) throw tooLarge(total);
       const { document: _document, ...sent } = encoded;

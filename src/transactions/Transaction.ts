@@ -1,6 +1,8 @@
 /** What the function of a transaction works with: what it has read, each context once, and what it wants to be written, nothing of which is yet. */
 import type { Context } from '../core/context.js';
+import { DocumentText } from '../core/DocumentText.js';
 import { ContextError } from '../core/errors.js';
+import { JsonDocument } from '../core/JsonDocument.js';
 import { type JsonValue, normalize } from '../core/json.js';
 import { checkId } from '../core/names.js';
 import { applyPatch, type Patch, validatePatch } from '../core/patch.js';
@@ -31,7 +33,13 @@ export interface Transaction {
 }
 
 export type Staged =
-  | { readonly kind: 'set'; readonly value: JsonValue; readonly ttl: number | 'keep' | 'none' }
+  | {
+      readonly kind: 'set';
+      readonly value: JsonValue;
+      readonly ttl: number | 'keep' | 'none';
+      /** The document as it is spelled, where that matters. */
+      readonly text?: DocumentText;
+    }
   | { readonly kind: 'patch'; readonly patch: Patch; readonly ttl: number | 'keep' | 'none' }
   | { readonly kind: 'delete' };
 
@@ -103,6 +111,14 @@ export class Staging implements Transaction {
     this.#take(id);
     const ttl = ttlOf(options.ttl, 'none');
     this.writes.set(id, { kind: 'set', value: normalize(value, { maxDepth: this.#limits.depth }), ttl });
+  }
+
+  /** Stages a document as it is spelled, to the byte. */
+  setBytes(id: string, bytes: Buffer, options: { readonly ttl?: Ttl } = {}): void {
+    this.#take(id);
+    const text = DocumentText.of(bytes);
+    const { value } = JsonDocument.parse(text);
+    this.writes.set(id, { kind: 'set', value, ttl: ttlOf(options.ttl, 'none'), text });
   }
 
   patch(id: string, given: unknown, options: { readonly ttl?: Ttl } = {}): void {

@@ -44,6 +44,7 @@ describe('docs/REDIS_CLI.md', () => {
     await store.update<{ turns: string[] }>('user-42', (draft) => {
       draft.turns.push('é');
     });
+    await store.tryLock('user-42');
     const kept = async (): Promise<boolean> => (await shell("redis-cli EXISTS '{lc:agents:0}:k:library'")) === '1';
     await waitFor(kept, { what: 'the checkpoint of the document in chunks' });
   });
@@ -90,6 +91,16 @@ describe('docs/REDIS_CLI.md', () => {
     expect(encoding).to.equal('br');
     expect(length).to.equal(String(LIBRARY.length));
     expect(await output('brotliDecompress')).to.equal(length);
+  });
+
+  it('shows who holds a lock', async () => {
+    const [held] = await store.locks({ ids: ['user-42'] });
+    const token = String(held?.holders[0]?.token);
+    expect(await output("HGETALL '{lc:agents:0}:w:user-42'"))
+      .to.include(`h:${token}`)
+      .and.include(store.instanceId);
+    expect(await output('w:*')).to.include('{lc:agents:0}:w:user-42');
+    expect(await output("mem' fence")).to.equal(token);
   });
 
   it('lists, verifies and measures the context', async () => {

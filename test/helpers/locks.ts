@@ -1,4 +1,5 @@
 /** The scripts of the lock book, called as they are. */
+import { nodeKeys } from '../../src/redis/keys.js';
 import type { LuaNamespace, Reply } from './lua.js';
 import { FAR_MS } from './lua.js';
 
@@ -29,6 +30,18 @@ export const unlock = (lua: LuaNamespace, id: string, owner: string): Promise<Re
 
 export const breakLock = (lua: LuaNamespace, id: string): Promise<Reply> =>
   lua.run('break', [lua.keys.lockBookOf(id)], ['PUBLISH']);
+
+/** A script of lock nodes, on the run `run`, for a writer. */
+export function nodeVote(
+  lua: LuaNamespace,
+  name: 'nodelock' | 'nodeextend' | 'nodeunlock',
+  value: string,
+  args: readonly number[] = [],
+  id = 'a',
+  { mode = 'w', run = 'run' } = {},
+): Promise<Reply> {
+  return lua.run(name, nodeKeys(lua.keys.namespace, id), [value, ...args, mode, run]);
+}
 
 /** The token of an answer that must be `GRANTED`. */
 export function granted(reply: Reply): number {

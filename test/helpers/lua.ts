@@ -1,14 +1,24 @@
-import { randomBytes } from 'node:crypto';
 import { expect } from 'chai';
 import { Redis } from 'ioredis';
-import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
 import { answerCheck, guardOf, sealOf } from '../../src/core/seal.js';
-import { guardedArguments } from '../../src/redis/commitRequest.js';
-import { type ContextKeys, Keys, type ShardKeys } from '../../src/redis/keys.js';
+import { type ContextKeys, Keys, type ShardKeys, shardKeysPattern } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
 import { uniqueNamespace } from './namespace.js';
 import { sharedServer } from './RedisServer.js';
 import { waitFor } from './waitFor.js';
+import {
+  type CommitOptions,
+  commitArguments,
+  type DeleteOptions,
+  deleteArguments,
+  FAR_MS,
+  GRACE_MS,
+  operation,
+  TOMBSTONE_MS,
+} from './writeArguments.js';
+
+export type { Attempt, CommitOptions, DeleteOptions } from './writeArguments.js';
+export { FAR_MS, GRACE_MS, operation, TOMBSTONE_MS } from './writeArguments.js';
 
 /** A reply, its bytes read as UTF-8. */
 export type Reply = (string | number | null)[];
@@ -17,61 +27,6 @@ export type Reply = (string | number | null)[];
 export interface Published {
   readonly channel: string;
   readonly text: string;
-}
-
-/** What a retry carries: ms by Redis's clock; `previousTill` 0 is a first attempt. */
-export interface Attempt {
-  readonly till?: number;
-  readonly previousTill?: number;
-  readonly firstSent?: number;
-}
-
-export interface CommitOptions extends Attempt {
-  readonly op?: string;
-  readonly by?: string;
-  readonly ifVersion?: number;
-  readonly ifCrc?: string;
-  /** Payload of the frame, and what it builds on. */
-  readonly patch?: { readonly text: string | Buffer; readonly baseVersion: number; readonly baseCrc: string };
-  readonly kind?: 'full' | 'patch' | 'splice';
-  readonly encoding?: string;
-  readonly protocol?: 1 | 2;
-  /** Whether a missing seal is damage. */
-  readonly sealed?: 0 | 1;
-  /** How the document is made, instead of being sent; `baseSha` where it is of the stored one. */
-  readonly plan?: {
-    readonly text: string;
-    readonly data: Buffer | string;
-    readonly chunks?: readonly Buffer[];
-    readonly baseSha?: string;
-  };
-  readonly ttl?: number | 'keep' | 'none';
-  /** The lock book is given a writer with this token, unless it is `unheld`. */
-  readonly fence?: number;
-  readonly unheld?: true;
-  readonly logKeep?: number;
-  readonly logBytes?: number;
-  readonly keyframe?: number;
-  readonly tombstone?: number;
-  readonly grace?: number;
-  /** What the client says of its document, where that shall be wrong. */
-  readonly claims?: { readonly sha?: string; readonly crc?: string; readonly length?: number };
-  /** Lua that stands before the script's first statement. */
-  readonly prelude?: string;
-}
-
-export interface DeleteOptions extends Attempt {
-  readonly op?: string;
-  readonly by?: string;
-  readonly ifVersion?: number;
-  readonly ifCrc?: string;
-  /** As for a commit. */
-  readonly fence?: number;
-  readonly unheld?: true;
-  readonly tombstone?: number;
-  readonly protocol?: 1 | 2;
-  /** Whether a missing seal is damage. */
-  readonly sealed?: 0 | 1;
 }
 
 export interface TouchOptions {
@@ -94,21 +49,12 @@ export interface LogEntry {
 
 type Raw = Buffer | string | number | null | Raw[];
 
-/** Later than any test runs, and as many digits as a time of today. */
-export const FAR_MS = 9_999_999_999_999;
-export const TOMBSTONE_MS = 3_600_000;
-export const GRACE_MS = 60_000;
-const COMMIT_DEFAULTS = { logKeep: 64, logBytes: 1_048_576, keyframe: 32, tombstone: TOMBSTONE_MS, grace: GRACE_MS };
-
 const text = (raw: Raw): string | number | null => (Buffer.isBuffer(raw) ? raw.toString() : (raw as string | number | null));
 
 const isGuarded = (source: string): boolean => source.includes('local function arrived(');
 
-/** A new operation id; scripts take any word. */
-export const operation = (): string => randomBytes(8).toString('hex');
-
 /**
- * One namespace of one shard, and the scripts in it called as they are: no store, no retries. It has one connection for calls and one
+ * One namespace, of one shard unless more are asked for, and the scripts in it called as they are: no store, no retries. It has one connection for calls and one
  * that hears every channel of the namespace.
  */
 export class LuaNamespace {
@@ -122,20 +68,20 @@ export class LuaNamespace {
   #holds: [book: string, field: string][] = [];
   #stoppedAt: number | null = null;
 
-  private constructor(url: string) {
+  private constructor(url: string, shards: number) {
     this.redis = new Redis(url, { retryStrategy: null });
     this.#ear = new Redis(url, { retryStrategy: null });
-    this.keys = new Keys(uniqueNamespace('lua'), 1);
+    this.keys = new Keys(uniqueNamespace('lua'), shards);
     this.shard = this.keys.shardOf('');
   }
 
-  /** On the shared server, or on another one. */
-  static async open(url?: string): Promise<LuaNamespace> {
-    const opened = new LuaNamespace(url ?? (await sharedServer()).url);
+  /** On the shared server, or on another one. What is called for a shard and not for a context is called for the one of the id ''. */
+  static async open(url?: string, shards = 1): Promise<LuaNamespace> {
+    const opened = new LuaNamespace(url ?? (await sharedServer()).url, shards);
     opened.#ear.on('pmessageBuffer', (_pattern: Buffer, channel: Buffer, message: Buffer) => {
       opened.#heard.push({ channel: channel.toString(), text: message.toString('latin1') });
     });
-    await opened.#ear.psubscribe(`${opened.shard.tag}:*`);
+    await opened.#ear.psubscribe(shardKeysPattern(opened.keys.namespace));
     return opened;
   }
 
@@ -149,31 +95,16 @@ export class LuaNamespace {
   }
 
   async commit(id: string, document: string | Buffer, options: CommitOptions = {}): Promise<Reply> {
-    const { op = operation(), by = 'tester', ifVersion, ifCrc, patch, ttl = 'keep', fence = 0, claims = {} } = options;
-    const { logKeep, logBytes, keyframe, tombstone, grace } = { ...COMMIT_DEFAULTS, ...options };
-    const { sha = sha1Hex(document), crc = crc32Hex(document), length = Buffer.byteLength(document) } = claims;
-    const { kind = patch === undefined ? 'full' : 'patch', encoding = '-', protocol = 2, plan } = options;
+    const { fence = 0 } = options;
     if (fence > 0 && !options.unheld) await this.hold(id, fence);
-    const base = patch === undefined ? '0 -' : `${patch.baseVersion} ${patch.baseCrc}`;
-    const words = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${base} ${plan?.baseSha ?? '-'} ${sha} ${crc} ${length} ${ttl}`;
-    const settings = `${logKeep} ${logBytes} ${keyframe} ${tombstone} ${grace} PUBLISH ${protocol} ${options.sealed ?? 0}`;
-    const header = `${words} ${attempt(options)} ${fence} ${kind} ${encoding} ${settings}`;
-    const keys = [...this.#writeKeys(id), this.of(id).old];
-    const data = plan === undefined ? document : plan.data;
-    const args = [data, patch?.text ?? '', header, id, this.of(id).channel, plan?.text ?? '', ...(plan?.chunks ?? [])];
-    return this.run('commit', keys, args, options.prelude, guardedArguments(args, kind));
+    const { args, guarded } = commitArguments(this.of(id), id, document, options);
+    return this.run('commit', [...this.#writeKeys(id), this.of(id).old], args, options.prelude, guarded);
   }
 
   async delete(id: string, options: DeleteOptions = {}): Promise<Reply> {
-    const { op = operation(), by = 'tester', ifVersion, ifCrc, fence = 0, tombstone = TOMBSTONE_MS } = options;
+    const { fence = 0 } = options;
     if (fence > 0 && !options.unheld) await this.hold(id, fence);
-    const header = `${op} ${by} ${ifVersion ?? '-'} ${ifCrc ?? '-'} ${attempt(options)} ${fence}`;
-    return this.run('delete', this.#writeKeys(id), [
-      header,
-      `${tombstone} PUBLISH ${options.protocol ?? 2} ${options.sealed ?? 0}`,
-      id,
-      this.of(id).channel,
-    ]);
+    return this.run('delete', this.#writeKeys(id), deleteArguments(this.of(id), id, options));
   }
 
   /** Gives a context a holder, as a lock with this token would have; one that it has stays. */
@@ -375,7 +306,7 @@ export class LuaNamespace {
     const keys = new Set<string>();
     let cursor = '0';
     do {
-      const [next, page] = await this.redis.scan(cursor, 'MATCH', `${this.shard.tag}*`, 'COUNT', 1000);
+      const [next, page] = await this.redis.scan(cursor, 'MATCH', shardKeysPattern(this.keys.namespace), 'COUNT', 1000);
       for (const key of page) keys.add(key);
       cursor = next;
     } while (cursor !== '0');
@@ -403,10 +334,6 @@ export class LuaNamespace {
         throw new Error(`${key} is a ${type}: nothing here makes one`);
     }
   }
-}
-
-function attempt({ till = FAR_MS, previousTill = 0, firstSent = 0 }: Attempt): string {
-  return `${till} ${previousTill} ${firstSent}`;
 }
 
 /** RESP3 gives a map, RESP2 a list. */

@@ -2,12 +2,13 @@ import { readdirSync } from 'node:fs';
 import { expect } from 'chai';
 import { crc32Hex, sha1Hex } from '../../src/core/checksum.js';
 import { answerCheck, guardOf } from '../../src/core/seal.js';
-import { namespaceKey, probeKeys } from '../../src/redis/keys.js';
+import { lockNodesKey, namespaceKey, nodeKeys, nodeMarkerKey, probeKeys } from '../../src/redis/keys.js';
 import { scriptSource } from '../../src/redis/scripts.js';
 import { checkpoint, damageDocument, damageEntries, drop, gone, lookKeys, quarantine, repair } from '../helpers/integrity.js';
-import { breakLock, extend, lock, unlock } from '../helpers/locks.js';
+import { breakLock, extend, lock, nodeVote, unlock } from '../helpers/locks.js';
 import { FAR_MS, LuaNamespace } from '../helpers/lua.js';
 import { cut, edited, sent, stored } from '../helpers/plans.js';
+import { commit, decide, expected, finish, prepare, remove, transact, validate } from '../helpers/transactions.js';
 import { patchFrom } from './commitFrame.js';
 
 interface Request {
@@ -34,8 +35,10 @@ const GUARDED = readdirSync(LUA)
 
 /**
  * Calls on context `a`, version 1, which is `TEXT`; `b` has expired, `c` is in quarantine, `d` is damaged with its log, the hash of `e` is
- * gone, and `f` is there although its log says that it was deleted.
+ * gone, and `f` is there although its log says that it was deleted. `g` is held by transaction `held`, which is not decided.
  */
+const HELD = { txn: 'held', deadline: 9_000_000_000_000 };
+const OTHER = { txn: 'other', deadline: 9_000_000_000_000 };
 const CASES: readonly Case[] = [
   { script: 'commit', what: 'of a whole document', call: (lua) => lua.commit('a', '"new"'), documents: [0] },
   {
@@ -146,6 +149,59 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    script: 'piece',
+    what: 'of two fields',
+    call: (lua) => lua.run('piece', [lua.keys.snapshotOf('s', 'op').pieces], [60_000, 'op', 'op', 'z0:a', 'bytes']),
+  },
+  {
+    script: 'preserve',
+    what: 'of a snapshot',
+    call: (lua) => {
+      const { pieces, snapshot, index } = lua.keys.snapshotOf('s', 'op');
+      return lua.run('preserve', [pieces, snapshot, index], ['op 2 1000 0', 's']);
+    },
+  },
+  {
+    script: 'forget',
+    what: 'of a snapshot',
+    call: (lua) => {
+      const { snapshot, index } = lua.keys.snapshotOf('kept', 'op');
+      return lua.run('forget', [snapshot, index], ['kept']);
+    },
+  },
+  {
+    script: 'transact',
+    what: 'of every kind of member',
+    call: (lua) => {
+      const { document, options } = sent(cut('chunks', 5));
+      return transact(lua, [
+        commit('a', '"new"', { ifVersion: 1 }),
+        remove('c'),
+        expected('b', 0),
+        commit('h', document, options),
+      ]);
+    },
+    documents: [1, 14, 20, 21],
+  },
+  {
+    script: 'transact',
+    what: 'that reads alone',
+    call: (lua) => transact(lua, [expected('a', 1, crc32Hex(TEXT)), expected('h', 0)]),
+  },
+  {
+    script: 'prepare',
+    what: 'of every kind of member',
+    call: (lua) => prepare(lua, OTHER, [commit('a', '"new"'), remove('h'), expected('b', 0)]),
+    documents: [2],
+  },
+  { script: 'decide', what: 'that asks', call: (lua) => decide(lua, HELD, 'ask') },
+  { script: 'decide', what: 'that commits', call: (lua) => decide(lua, HELD, 'commit') },
+  { script: 'decide', what: 'that aborts', call: (lua) => decide(lua, HELD, 'abort') },
+  { script: 'finish', what: 'that applies', call: (lua) => finish(lua, HELD, 'commit') },
+  { script: 'finish', what: 'that takes back what was met', call: (lua) => finish(lua, HELD, 'abort', 'g') },
+  { script: 'finish', what: 'that forgets', call: (lua) => finish(lua, HELD, 'forget') },
+  { script: 'validate', what: 'of two', call: (lua) => validate(lua, ['a', 1, crc32Hex(TEXT)], ['h', 0]) },
+  {
     script: 'probe',
     what: 'of all commands',
     call: (lua) => {
@@ -157,6 +213,19 @@ const CASES: readonly Case[] = [
   { script: 'extend', what: 'of one that is held', call: (lua) => extend(lua, 'b', 'holder', 7, 5_000) },
   { script: 'unlock', what: 'of one that is held', call: (lua) => unlock(lua, 'b', 'holder') },
   { script: 'break', what: 'of one that is held', call: (lua) => breakLock(lua, 'b') },
+  {
+    script: 'nodes',
+    what: 'that are used first',
+    call: (lua) => lua.run('nodes', [lockNodesKey(lua.keys.namespace)], [60_000, 'h:1']),
+  },
+  { script: 'nodelock', what: 'of one that is free', call: (lua) => nodeVote(lua, 'nodelock', 'value', [5_000]) },
+  { script: 'nodeextend', what: 'of one that is held', call: (lua) => nodeVote(lua, 'nodeextend', 'holder', [5_000], 'b') },
+  { script: 'nodeunlock', what: 'of one that is held', call: (lua) => nodeVote(lua, 'nodeunlock', 'holder', [], 'b') },
+  {
+    script: 'nodemark',
+    what: 'of a new run',
+    call: (lua) => lua.run('nodemark', [nodeMarkerKey(lua.keys.namespace)], ['run2', 5_000]),
+  },
 ];
 
 describe('the guard of the Lua scripts', function () {
@@ -172,8 +241,14 @@ describe('the guard of the Lua scripts', function () {
     await quarantine(lua, 'c', 'put');
     await damageEntries(lua, 'd', ['1-0']);
     await lua.redis.del(lua.of('e').context);
+    await lua.redis.hset(lua.keys.snapshotOf('s', 'op').pieces, 'op', 'op', 'a', '1');
+    await lua.redis.hset(lua.keys.snapshotOf('kept', '').snapshot, 'op', 'before');
     await lua.redis.xadd(lua.of('f').log, '2-0', 'kind', 'deleted');
     await lua.redis.hset(lua.keys.lockBookOf('b'), 'h:7', `w ${FAR_MS} 1 tester holder`);
+    await lua.redis.hset(nodeMarkerKey(lua.keys.namespace), 'run', 1);
+    await lua.redis.zadd(nodeKeys(lua.keys.namespace, 'b')[1], FAR_MS, 'w:holder');
+    await lua.commit('g', '1');
+    expect((await prepare(lua, HELD, [commit('g', '2')]))[0]).to.equal('PREPARED');
   });
   afterEach(() => lua.close());
 
@@ -239,6 +314,8 @@ describe('the guard of the Lua scripts', function () {
             'KEPT',
             'REPAIRED',
             'QUARANTINED',
+            'PRESERVED',
+            'FORGOTTEN',
             'DROPPED',
             'REMOVED',
             'STORED',
@@ -248,6 +325,16 @@ describe('the guard of the Lua scripts', function () {
             'EXTENDED',
             'RELEASED',
             'BROKEN',
+            'NODES',
+            'VOTED',
+            'MARKED',
+            'DONE',
+            'PREPARED',
+            'UNDECIDED',
+            'ABORTED',
+            'FINISHED',
+            'NOTHING',
+            'VALID',
           ],
         ]);
       });

@@ -6,7 +6,7 @@ import * as entry from '../../src/index.js';
 const VALUES = ['ContextError', 'ContextStore', 'DeltaDecoder', 'DeltaEncoder', 'ERROR_CODES', 'isContextError'];
 const TYPES = [
   'CallOptions', 'Change', 'Context', 'ContextErrorDetails', 'ContextKeyNames', 'ContextSummary', 'DeleteOptions', 'DeltaDecoderOptions', 'DiagnosisCheck',
-  'DiagnosisReport', 'Duration', 'ErrorCode', 'HistoryEntry', 'JsonArray', 'JsonObject', 'JsonValue', 'ListOptions', 'ListPage', 'Lock', 'LockInfo', 'LockMode', 'LockOptions', 'LockParty', 'Logger',
+  'DiagnosisReport', 'Duration', 'ErrorCode', 'HistoryEntry', 'JsonArray', 'JsonObject', 'JsonValue', 'ListOptions', 'ListPage', 'Lock', 'LockInfo', 'LockMode', 'LockOptions', 'LockParty', 'LocksOptions', 'Logger',
   'Patch', 'PatchOperation', 'QuarantinedContext', 'ReadOptions', 'RepairResult', 'RestoreSource', 'SealOptions', 'SealResult', 'ShardStats', 'Size', 'StoreEventName', 'StoreEvents', 'StoreOptions', 'StoreStats', 'Transaction', 'TransactionOptions', 'TryLockOptions',
   'UpdateOptions', 'UpdateResult', 'VerifyResult', 'WatchOptions', 'WriteOptions', 'WriteResult',
 ]; // biome-ignore format: two lists of names

@@ -12,17 +12,26 @@ import {
   type Duration,
   ERROR_CODES,
   type ErrorCode,
+  type ExportPoint,
+  type ExportSummary,
   type HistoryEntry,
+  type ImportResult,
   isContextError,
   type JsonValue,
   type ListPage,
+  type Lock,
+  type LockInfo,
   type Logger,
   type Patch,
+  type PreserveResult,
+  type RestoreSnapshotResult,
+  type SnapshotSummary,
   type StoreEvents,
   type StoreOptions,
   type StoreStats,
   type UpdateResult,
   type VerifyResult,
+  verifyExport,
   type WriteResult,
 } from '../../src/index.js';
 
@@ -173,6 +182,27 @@ export function listening(store: ContextStore): void {
   store.on('context:expired', ({ checksum }) => checksum);
 }
 
+export async function backingUp(store: ContextStore): Promise<void> {
+  const lines: AsyncIterable<Buffer> = store.export({
+    prefix: 'a',
+    progress: ({ contexts, total }) => console.log(contexts / total),
+  });
+  const { created, damaged }: ImportResult = await store.import(lines, { ifExists: 'newer', skipDamaged: true });
+  console.log(created, damaged[0]?.line);
+  const summary: ExportSummary = await verifyExport(['text', Buffer.from('bytes')]);
+  const point: ExportPoint | null = await store.exportPoint([]);
+  if (point !== null) console.log(store.export({ resume: point }), point.length, summary.complete);
+  await store.preserve('name', ['a', 'b'], { ttl: '7d', replace: true });
+  const { expiresAt }: PreserveResult = await store.preserve('name', { prefix: 'a' });
+  const { restored, deleted }: RestoreSnapshotResult = await store.restoreSnapshot('name', { ttl: 'none' });
+  const list: readonly SnapshotSummary[] = await store.snapshots();
+  console.log(expiresAt, restored, deleted, list, await store.dropSnapshot('name'));
+  // @ts-expect-error not one of the ways
+  await store.import([], { ifExists: 'merge' });
+  // @ts-expect-error ids or a prefix
+  await store.preserve('name', 'a');
+}
+
 export function failing(error: unknown): ErrorCode | undefined {
   if (!isContextError(error)) return undefined;
   same<typeof error, ContextError>(true);
@@ -193,3 +223,34 @@ export const loggers: readonly Logger[] = [console];
 export const durations: readonly Duration[] = [250, '250ms', '1h'];
 // @ts-expect-error a JSON value holds no function
 export const value: JsonValue = { f: () => 1 };
+
+export async function locking(store: ContextStore): Promise<void> {
+  const length = await store.lock(['x', 'y'] as const, async (lock) => {
+    same<typeof lock, Lock>(true);
+    await store.set('x', 1, { lock });
+    await store.update('x', () => 2, { lock, initial: 0 });
+    await store.delete('y', { lock, ifVersion: 1 });
+    await store.lock('z', () => {}, { within: lock });
+    const [token, left, signal]: [number | undefined, number, AbortSignal] = [
+      lock.fencingTokens.get('y'),
+      lock.remainingMs,
+      lock.signal,
+    ];
+    // @ts-expect-error it is given, not chosen
+    lock.fencingToken = 1;
+    return `${token} ${left} ${signal.aborted}`;
+  });
+  same<typeof length, string>(true);
+  same<Awaited<ReturnType<typeof store.tryLock>>, Lock | null>(true);
+  await using _held = await store.tryLock('x', { mode: 'read', ttl: '5s' });
+  // @ts-expect-error who tries does not wait
+  await store.tryLock('x', { wait: 5 });
+  // @ts-expect-error one of two
+  await store.lock('x', () => {}, { mode: 'both' });
+  // @ts-expect-error a read is not fenced
+  await store.get('x', { lock: await store.tryLock('x') });
+  const infos: readonly LockInfo[] = await store.locks({ ids: ['x'] });
+  const [holder] = await store.breakLock('x');
+  same<typeof holder, LockInfo['holders'][number] | undefined>(true);
+  void infos;
+}

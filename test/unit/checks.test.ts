@@ -147,6 +147,15 @@ describe('checkLayers', () => {
     );
   });
 
+  it('takes a method called import for one, and a computed import beside it for what it is', () => {
+    const method = 'class A {\n  import(source: string): void {}\n  export(given?: string): void {}\n}\n';
+    const optional = 'class B { async import(source?: string) {} }\n';
+    expect(layers({ 'src/store/a.ts': method, 'src/store/b.ts': optional })).to.deep.equal([]);
+    expect(layers({ 'src/store/a.ts': `${method}a.import(b);\nawait import(b ? 'c' : 'd');` })).to.deep.equal([
+      'src/store/a.ts:6: a computed import cannot be checked: name the module',
+    ]);
+  });
+
   it('is not misled by comments, strings, templates and regular expressions', () => {
     const text = [
       `// import x from 'ioredis'`,

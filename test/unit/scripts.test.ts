@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { expect } from 'chai';
-import { SCRIPT_NAMES, script, scriptSource } from '../../src/redis/scripts.js';
+import { NODE_SCRIPT_NAMES, SCRIPT_NAMES, script, scriptSource } from '../../src/redis/scripts.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const lua = (name: string): string => readFileSync(join(ROOT, 'lua', `${name}.lua`), 'utf8');
@@ -21,7 +21,7 @@ function layout(folder: string, sources: string): string {
 }
 
 describe('the Lua scripts', () => {
-  for (const name of SCRIPT_NAMES) {
+  for (const name of [...SCRIPT_NAMES, ...NODE_SCRIPT_NAMES]) {
     it(`${name}: its includes are in place, once each and before what uses them`, () => {
       const { source } = script(name);
       expect(source).not.to.match(/^-- @include/m);
@@ -53,7 +53,9 @@ describe('the Lua scripts', () => {
 
   it('are all that lie in the folder, but for the one that people run', () => {
     const files = readdirSync(join(ROOT, 'lua')).filter((file) => file.endsWith('.lua'));
-    expect(files.map((file) => file.slice(0, -4)).sort()).to.deep.equal([...SCRIPT_NAMES, 'inspect'].sort());
+    expect(files.map((file) => file.slice(0, -4)).sort()).to.deep.equal(
+      [...SCRIPT_NAMES, ...NODE_SCRIPT_NAMES, 'inspect'].sort(),
+    );
   });
 
   it('what is included includes nothing itself: it would not be resolved', () => {
