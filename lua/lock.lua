@@ -6,7 +6,7 @@
 -- ARGV[1] string  words: owner instance mode(w|r) ttl(ms) lease(ms, 0: it does not wait) till(ms) floor(highest token the caller has seen of the shard)
 -- ARGV[2] string  settings, words: publishCommand most(holders and waiters of one context)
 -- ARGV[3] string  the guard over KEYS and ARGV[1] to ARGV[2] (lua/include/guard.lua)
--- Returns: GRANTED token until(ms) now(ms) | WAITING place waiters again(ms until it can change by itself) now(ms) holders mode token
+-- Returns: GRANTED token until(ms) now(ms) intent: of a transaction that is not settled, or - | WAITING place waiters again(ms until it can change by itself) now(ms) holders mode token
 --   since(ms) instance: of the first holder, or of the first waiter where nobody holds it (token 0) | HELD, the same of one that does not wait
 --   | FULL entries | LATE now(ms): this attempt came after its time | GARBLED: not what was sent
 -- Publishes: on {tag}:wake:<instance> the owner of each other waiter whose turn it is, where somebody's time has ended.
@@ -76,7 +76,7 @@ if book.ended then
   wake_next(book, publish, owner)
 end
 if held then
-  return answered({ 'GRANTED', string.format('%.0f', held.number), held.till, now })
+  return answered({ 'GRANTED', string.format('%.0f', held.number), held.till, now, redis.call('HGET', context, 'intent') or '-' })
 end
 if not waiting and entries >= tonumber(most) then
   return answered({ 'FULL', entries })

@@ -124,7 +124,8 @@ function checkUses(table: 'KEYS' | 'ARGV', declared: readonly Parameter[], scrip
       } else if (code[index - 1]?.text !== '#') {
         computed = true;
         // given to a function of an include, which reads them by their places
-        if (bracket?.text === ')' || bracket?.text === ',') whole = true;
+        const unpacked = code[index - 1]?.text === '(' && code[index - 2]?.text === 'unpack';
+        if ((bracket?.text === ')' || bracket?.text === ',') && !unpacked) whole = true;
         else if (!open)
           problem(at(line), `${table} is used with a computed index: declare '${table}[n..]' or '${table}[*]'${where(line)}`);
       }

@@ -21,7 +21,18 @@ import { rivals } from './rivals.js';
 import { scrub } from './scrub.js';
 import { transactions } from './transactions.js';
 
-const BENCHMARKS: readonly Benchmark[] = [commit, read, propagation, contention, bandwidth, expiry, scrub, locks, transactions, rivals];
+const BENCHMARKS: readonly Benchmark[] = [
+  commit,
+  read,
+  propagation,
+  contention,
+  bandwidth,
+  expiry,
+  scrub,
+  locks,
+  transactions,
+  rivals,
+];
 
 interface Options {
   readonly only?: readonly string[];

@@ -4,6 +4,7 @@ import { ContextError, isContextError } from '../core/errors.js';
 import { formatDuration, parseDuration } from '../core/units.js';
 import { onAbort } from '../redis/abortFan.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
+import type { Intent } from '../redis/commitRequest.js';
 import { type LockBook, LockCommands, type LockEntry, type Waiting } from '../redis/LockCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
@@ -211,15 +212,19 @@ export class Locks {
     // an outage is bridged for as long as any other call would, and for as long as is waited
     const deadline = (): Deadline => this.#deadline(Math.max(giveUpAt, startedAt + timeoutMs) - performance.now(), signal);
     let held: Held;
+    let intent: Intent | null;
     try {
       const turn = await this.#turns.take({ id, owner, mode, ttlMs, giveUpAt, signal, deadline }, waits);
       if ('status' in turn) throw this.#timedOut(id, turn, waitMs);
       held = { id, owner, token: turn.token, bookUntil: certainUntil(turn.sentAt, ttlMs), nodes: null };
       handle.add(held);
+      intent = turn.intent;
     } catch (error) {
       this.#track(this.#commands.unlock(id, owner, this.#deadline(timeoutMs)));
       throw error;
     }
+    // what an earlier holder has prepared is decided before anybody reads under this lock
+    if (intent !== null) await this.#parts.commands.intents?.settled(id, intent, deadline());
     if (this.#nodes === null) return;
     const { lock, sentAt } = await this.#nodes.take({ id, mode, ttlMs, giveUpAt, signal });
     handle.addNodes(held, lock, sentAt);

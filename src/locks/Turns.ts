@@ -5,6 +5,7 @@
  */
 import { ContextError } from '../core/errors.js';
 import { onAbort } from '../redis/abortFan.js';
+import type { Intent } from '../redis/commitRequest.js';
 import type { LockCommands, LockMode, Waiting } from '../redis/LockCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
@@ -16,6 +17,8 @@ export interface Turn {
   readonly token: number;
   /** Monotonic time before the request was sent that was granted. */
   readonly sentAt: number;
+  /** A transaction that was prepared under an earlier lock, and is not settled. */
+  readonly intent: Intent | null;
 }
 
 export interface TurnRequest {
@@ -62,7 +65,7 @@ export class Turns {
         again = false;
         const sentAt = performance.now();
         const asked = await this.#commands.lock({ id, owner, mode, ttlMs, leaseMs: waits ? LEASE_MS : 0 }, request.deadline());
-        if (asked.status === 'granted') return { token: asked.token, sentAt };
+        if (asked.status === 'granted') return { token: asked.token, sentAt, intent: asked.intent };
         if (asked.status === 'full') {
           const message = `${id}: ${asked.entries} hold it or wait for it, and no more may: try again later`;
           throw new ContextError('LIMIT_EXCEEDED', message, { id, found: asked.entries });

@@ -1,6 +1,7 @@
 /** What can be asked of Redis about locks: one method, one round trip (lua/lock.lua, extend.lua, unlock.lua, break.lua). */
 import { ContextError } from '../core/errors.js';
 import { type ContextCommands, PUBLISH } from './ContextCommands.js';
+import { type Intent, parseIntent } from './commitRequest.js';
 import { lockNodesKey, type ShardKeys } from './keys.js';
 import type { Deadline } from './RedisConnection.js';
 import { writeWithRetries } from './writeRetries.js';
@@ -41,7 +42,7 @@ export interface Waiting {
 }
 
 export type LockAnswer =
-  | { readonly status: 'granted'; readonly token: number }
+  | { readonly status: 'granted'; readonly token: number; readonly intent: Intent | null }
   | Waiting
   | { readonly status: 'full'; readonly entries: number };
 
@@ -90,7 +91,7 @@ export class LockCommands {
     if (status === 'GRANTED') {
       const token = Number(first);
       this.#floors.set(shard, Math.max(floor, this.#floors.get(shard) ?? 0, token));
-      return { status: 'granted', token };
+      return { status: 'granted', token, intent: parseIntent(String(reply[4])) };
     }
     if (status === 'FULL') return { status: 'full', entries: Number(first) };
     if (status !== 'WAITING' && status !== 'HELD') throw unknown(id, reply);

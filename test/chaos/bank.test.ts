@@ -66,7 +66,7 @@ describe('a bank of 50 contexts on 16 shards', function () {
       namespace,
       shards: SHARDS,
       transactions: { recoverAfter: '1s' },
-      attemptTimeout: '400ms',
+      attemptTimeout: '1s',
       connectTimeout: '15s',
       workers: 'off',
       logger: false,

@@ -58,7 +58,7 @@ describe('recorded histories of single contexts', function () {
     files.push(file);
     const instance = await spawnNode(INSTANCE);
     instances.push(instance);
-    const common = { redis: proxy.url, namespace, attemptTimeout: '200ms', connectTimeout: '15s', timeout: '10s' };
+    const common = { redis: proxy.url, namespace, attemptTimeout: '1s', connectTimeout: '15s', timeout: '10s' };
     const store: StoreOptions = { ...common, heartbeat: '200ms', workers: 'off', logger: false, ...options };
     await ask(instance, { do: 'open', options: store, name, file });
     return instance;

@@ -312,7 +312,8 @@ describe('locks', () => {
       const proxy = await stores.proxy();
       const store = await stores.open({ redis: proxy.url, attemptTimeout: 100 });
       const other = await stores.open();
-      const lock = (await store.tryLock('x', { ttl: 600 })) as Lock;
+      // a twentieth of it, and what clocks may drift, is what there is for the question below
+      const lock = (await store.tryLock('x', { ttl: 5_000 })) as Lock;
       const aborted = gate<boolean>();
       lock.signal.addEventListener('abort', async () => {
         aborted.open((await other.locks()).some(({ id, holders }) => id === 'x' && holders.length === 1));
@@ -328,6 +329,17 @@ describe('locks', () => {
       });
       proxy.resume();
       expect((await other.get('x'))?.value).to.equal('next');
+    });
+  });
+
+  it('what was prepared under an earlier lock is settled before the function runs', async () => {
+    const store = await stores.open();
+    await store.set('x', 1);
+    const redis = await stores.redis();
+    const { context } = store.keysOf('x');
+    await redis.hset(context, 'intent', `gone ${Date.now() + 300} 0 0`);
+    await store.lock('x', async () => {
+      expect(await redis.hget(context, 'intent')).to.equal(null);
     });
   });
 

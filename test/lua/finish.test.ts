@@ -221,6 +221,26 @@ describe('lua/finish.lua', () => {
     expect(await exactAccounts(lua.redis, lua.keys.namespace)).to.deep.equal(HAS);
   });
 
+  for (const outcome of ['commit', 'abort'] as const) {
+    it(`${outcome}: leaves exact accounts where the intent made the table of a hash grow, also once it is read`, async () => {
+      // with the ten other fields a table of 64, and an intent is one more
+      for (const count of [53, 54, 55]) {
+        const id = `c${count}`;
+        const { document, options } = sent(cut('chunk '.repeat(count * 20), 120));
+        await lua.commit(id, document, options);
+        const plan = edited(await stored(lua, id), [{ at: 9, remove: 2, insert: Buffer.from('ab') }], 120, 'chunked');
+        const mine = { ...part, txn: `txn-${count}` };
+        expect((await lua.when(start, () => prepare(lua, mine, [commit(id, plan.document, plan.options)])))[0]).to.equal(
+          'PREPARED',
+        );
+        await lua.when(start, () => decide(lua, mine, outcome));
+        await finish(lua, mine, outcome);
+        for (let n = 0; n < 100; n += 1) await lua.redis.hget(lua.of(id).context, 'v');
+        await exactAccounts(lua.redis, lua.keys.namespace);
+      }
+    });
+  }
+
   it('is not asked again what it was prepared under: version, fence, time and what was read', async () => {
     await prepared();
     await decided('commit');

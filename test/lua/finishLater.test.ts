@@ -136,6 +136,19 @@ local redis = setmetatable({
     });
   });
 
+  it('written by a script that ended in its midst is not written again', async () => {
+    await prepared(commit('a', '"new"'), commit('b', '"newer"'));
+    await lua.redis.hdel(lua.of('a').context, 'intent');
+    expect((await lua.commit('a', '"new"', { op: 'txn' }))[1]).to.equal(2);
+    await lua.redis.hset(lua.of('a').context, 'intent', intentOf(part));
+    expect(applied(await finish(lua, part, 'commit'))).to.deep.equal(['a', '2', 'full', 'b', '2', 'full']);
+    for (const id of ['a', 'b']) {
+      expect((await lua.fields(id)).intent, id).to.equal(undefined);
+      expect((await lua.log(id)).map(({ entry }) => entry)).to.deep.equal(['1-0', '2-0']);
+    }
+    await exact();
+  });
+
   describe('expired', () => {
     /** Prepared 100 s ago, when they were there. */
     const earlier = async (...members: TxMember[]): Promise<Record<string, number>> => {
@@ -193,6 +206,34 @@ local redis = setmetatable({
         '2-0 full',
       ]);
       expect((await lua.published())[0]?.text).to.equal(headerOf(`lc2 expired - 0 1 - 0 1 ${crc32Hex('"a"')} ${at} - - tester `));
+      await exact();
+    });
+
+    it('before, by memory that gives back other bytes: its tombstone is there, and it is still held', async () => {
+      await lua.makeExpired('a');
+      await prepared(commit('a', '"again"'), commit('b', '"b2"'));
+      const prelude = `
+local real = redis
+local redis = setmetatable({
+  call = function(...)
+    local command, key, field = ...
+    if key == '${lua.of('b').context}' and command == 'HGET' and field == 'data' then
+      return '?'
+    end
+    return real.call(...)
+  end,
+}, { __index = real })
+`;
+      expect(await finish(lua, part, 'commit', '', prelude)).to.deep.equal(['REFUSED', 'b', 'WRITE_CORRUPT', 1]);
+      expect(await lua.redis.hkeys(lua.of('a').context)).to.deep.equal(['intent']);
+      for (const id of ['a', 'b']) await held(id);
+      await lua.redis.hset(lua.of('b').context, 'data', '"b"');
+      expect(applied(await finish(lua, part, 'commit'))).to.deep.equal(['a', '2', 'full', 'b', '2', 'full']);
+      expect((await lua.log('a')).map(({ entry, kind }) => `${entry} ${kind}`)).to.deep.equal([
+        '1-0 full',
+        '1-1 expired',
+        '2-0 full',
+      ]);
       await exact();
     });
 

@@ -31,9 +31,15 @@ describe('lua/lock.lua, extend.lua, unlock.lua, break.lua', () => {
     it('answers the same token when it is asked again, and renews its time', async () => {
       const first = await lock(lua, 'a', 'one', { ttl: 5_000 });
       const again = await lua.when(Number(first[3]) + 3_000, () => lock(lua, 'a', 'one', { ttl: 5_000 }));
-      expect(again).to.deep.equal(['GRANTED', first[1], Number(first[2]) + 3_000, Number(first[3]) + 3_000]);
+      expect(again).to.deep.equal(['GRANTED', first[1], Number(first[2]) + 3_000, Number(first[3]) + 3_000, '-']);
       const shorter = await lua.when(Number(first[3]) + 3_001, () => lock(lua, 'a', 'one', { ttl: 100 }));
       expect(shorter[2]).to.equal(again[2]);
+    });
+
+    it('tells of a transaction that is not settled', async () => {
+      await lua.commit('a', '1');
+      await lua.redis.hset(lua.of('a').context, 'intent', 'txn-7 123 1 0');
+      expect((await lock(lua, 'a', 'one', { ttl: 5_000 }))[4]).to.equal('txn-7 123 1 0');
     });
 
     it('is refused when the attempt comes too late', async () => {

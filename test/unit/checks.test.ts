@@ -65,7 +65,7 @@ describe('checkLayers', () => {
     [
       'src/store/a.ts',
       `import '../cli/main.js';`,
-      'store must not import cli (src/cli/main.ts); it may import locks, integrity, replica, redis, core',
+      'store must not import cli (src/cli/main.ts); it may import locks, transactions, integrity, replica, redis, core',
     ],
     [
       'src/cli/a.ts',
@@ -90,7 +90,7 @@ describe('checkLayers', () => {
     [
       'src/store/a.ts',
       `import { b } from '../index.js';`,
-      'store must not import index (src/index.ts); it may import locks, integrity, replica, redis, core',
+      'store must not import index (src/index.ts); it may import locks, transactions, integrity, replica, redis, core',
     ],
     ['src/store/a.ts', `import { b } from '../../test/helpers/b.js';`, 'imports test/helpers/b.ts, outside of src/ and queues/'],
     ['src/store/a.ts', `import { b } from 'lukhas-context';`, 'imports the package itself: name the file'],

@@ -33,6 +33,7 @@ describe('the options of a store', () => {
       localBytes: 128 * MB,
       logKeep: 64,
       logBytes: 64 * 1024,
+      recoverAfterMs: 5_000,
       tombstoneMs: 86_400_000,
       contextBytes: MB,
       depth: 256,
@@ -59,6 +60,7 @@ describe('the options of a store', () => {
     const { instanceId, redis, logger, ...rest } = resolveOptions({
       redis: target,
       namespace: 'agents',
+      transactions: { recoverAfter: '2s' },
       shards: 16,
       instanceId: 'one',
       timeout: '2s',
@@ -91,6 +93,7 @@ describe('the options of a store', () => {
       localBytes: 1024 * MB,
       logKeep: 512,
       logBytes: MB,
+      recoverAfterMs: 2_000,
       tombstoneMs: 604_800_000,
       contextBytes: 8 * MB,
       depth: 1_000,
