@@ -104,6 +104,8 @@ export const GRACE_MS = 60_000;
 export const PUBLISH = 'PUBLISH';
 /** How often a context is read again that is not found although it is there. */
 const MOST_DENIALS = 3;
+/** How often several are read again together; then each by itself. */
+const MOST_TOGETHER = 8;
 /** Contexts that are remembered to be stored in chunks, so that reading one again takes one round trip. */
 const REMEMBERED = 10_000;
 
@@ -341,23 +343,27 @@ export class ContextCommands {
     return this.#whole(id, await this.asked(deadline, 'read', (client) => client.hgetallBuffer(key)));
   }
 
-  /** Several, as {@link read}, in the order of the ids. */
+  /**
+   * Several, as {@link read}, in the order of the ids. Where one was overtaken by a transaction, or has appeared since, all are read again: what
+   * was read of the others is from before.
+   */
   async readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
-    const found = await this.#readMany(ids, deadline);
-    return Promise.all(
-      found.map(async (stored, index) => {
-        const id = ids[index] as string;
-        if (await this.#overtaken(id, stored, deadline)) return this.read(id, deadline);
-        return stored === null || stored.placeholder ? this.#confirmed(id, deadline) : stored;
-      }),
-    );
+    for (let tries = 0; ; tries += 1) {
+      const found = await this.#readMany(ids, deadline);
+      const judged = await Promise.all(found.map((stored, index) => this.#judged(ids[index] as string, stored, deadline)));
+      if (!judged.includes('again')) return judged as (StoredContext | null)[];
+      if (tries === MOST_TOGETHER)
+        return Promise.all(judged.map((one, index) => (one === 'again' ? this.read(ids[index] as string, deadline) : one)));
+    }
   }
 
-  /** Nothing was found: whether that is so. Those that are asked in one tick share a pipeline. */
-  async #confirmed(id: string, deadline: Deadline): Promise<StoredContext | null> {
+  /** What was read, or that it is not that any more. Those that are asked in one tick share a pipeline. */
+  async #judged(id: string, stored: StoredContext | null, deadline: Deadline): Promise<StoredContext | null | 'again'> {
+    if (await this.#overtaken(id, stored, deadline)) return 'again';
+    if (stored !== null && !stored.placeholder) return stored;
     const facts = await this.versionOf(id, deadline);
     if (facts === null) return null;
-    return facts.lost === true ? LOST_CONTEXT : this.read(id, deadline);
+    return facts.lost === true ? LOST_CONTEXT : 'again';
   }
 
   async #readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {

@@ -360,7 +360,7 @@ export class AtomicContextPreserver {
     } catch (error) {
       // nothing was decided: nobody will ever apply it
       this.#behind(txn, abort(later()));
-      throw error;
+      throw this.#unprepared(txn, error);
     }
     if (refusal !== null) {
       await abort(deadline);
@@ -483,6 +483,13 @@ export class AtomicContextPreserver {
     return new ContextError('NAMESPACE_MISMATCH', message, { namespace, expected: 2, found: 1 });
   }
 
+  /** What the first phase may have done of it or not is not seen by anybody. */
+  #unprepared(txn: string, error: unknown): unknown {
+    if (!isContextError(error) || !UNHEARD.has(error.code)) return error;
+    const message = `transaction ${txn}: its first phase has not ended in time, or without a connection (${error.code}); nothing of it was written`;
+    return new ContextError(error.code, message, { namespace: this.#commands.keys.namespace, cause: error });
+  }
+
   #unknown(txn: string, until: number, cause: unknown): ContextError {
     const message = `transaction ${txn}: the connection broke while it was decided: it may or may not have been done, all of it or nothing (not after ${new Date(until).toISOString()}); read its contexts to see`;
     return new ContextError('OUTCOME_UNKNOWN', message, { namespace: this.#commands.keys.namespace, cause });
@@ -530,6 +537,9 @@ const ENDS = new Set([
   'INVALID_ID',
   'INVALID_VALUE',
 ]);
+
+/** Errors that say nothing of what became of a call. */
+const UNHEARD = new Set(['TIMEOUT', 'ABORTED', 'CONNECTION']);
 
 /** The version that must be there when it is written, and its CRC-32 where that is known; null: any. */
 function conditionOf(tx: Staging, id: string): { readonly version: number | null; readonly crc: string | null } {

@@ -5,7 +5,8 @@ import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { ContextStore } from '../../src/index.js';
-import { sharedServer } from '../helpers/RedisServer.js';
+import { RedisServer, sharedServer } from '../helpers/RedisServer.js';
+import { SteppingProxy } from '../helpers/SteppingProxy.js';
 import { waitFor } from '../helpers/waitFor.js';
 
 /** The commands of a page's ```sh blocks, one a line; `follow` blocks run until they are ended. */
@@ -21,8 +22,19 @@ function commandsOf(page: string): { readonly command: string; readonly follow: 
 /** The JSON of a document that is stored in chunks. */
 const LIBRARY = JSON.stringify({ books: Array.from({ length: 2_000 }, (_, index) => `the title of book ${index}`) });
 
+const run = promisify(execFile);
+
+/** The pages say plain `redis-cli`: in this environment it goes to a server of the tests. */
+async function environment(url: string): Promise<{ readonly bin: string; readonly env: NodeJS.ProcessEnv }> {
+  const bin = mkdtempSync(join(tmpdir(), 'lukhas-docs-'));
+  const { stdout } = await run('bash', ['-c', 'command -v redis-cli']);
+  writeFileSync(join(bin, 'redis-cli'), `#!/bin/sh\nexec ${stdout.trim()} -u '${url}' "$@"\n`, { mode: 0o755 });
+  // without the packages' own commands: one of them is called crc32, too
+  const path = (process.env.PATH ?? '').split(delimiter).filter((folder) => !folder.includes('node_modules'));
+  return { bin, env: { ...process.env, PATH: [bin, ...path].join(delimiter) } };
+}
+
 describe('docs/REDIS_CLI.md', () => {
-  const run = promisify(execFile);
   const commands = commandsOf(readFileSync('docs/REDIS_CLI.md', 'utf8'));
   let store: ContextStore;
   let bin: string;
@@ -30,13 +42,7 @@ describe('docs/REDIS_CLI.md', () => {
 
   before(async () => {
     const { url } = await sharedServer();
-    // the page says plain `redis-cli`: this one goes to the test's server
-    bin = mkdtempSync(join(tmpdir(), 'lukhas-docs-'));
-    const { stdout } = await run('bash', ['-c', 'command -v redis-cli']);
-    writeFileSync(join(bin, 'redis-cli'), `#!/bin/sh\nexec ${stdout.trim()} -u '${url}' "$@"\n`, { mode: 0o755 });
-    // without the packages' own commands: one of them is called crc32, too
-    const path = (process.env.PATH ?? '').split(delimiter).filter((folder) => !folder.includes('node_modules'));
-    env = { ...process.env, PATH: [bin, ...path].join(delimiter) };
+    ({ bin, env } = await environment(url));
     store = await ContextStore.connect({ redis: url, namespace: 'agents', workers: 'off', logger: false });
     await store.set('library', JSON.parse(LIBRARY));
     await store.delete('user-42');
@@ -132,4 +138,51 @@ describe('docs/REDIS_CLI.md', () => {
       }
     });
   }
+});
+
+describe('docs/TRANSACTIONS.md', () => {
+  const commands = commandsOf(readFileSync('docs/TRANSACTIONS.md', 'utf8'));
+
+  it('shows a transaction that is on its way, by every command as written', async () => {
+    // namespace `bank` as the page has it
+    const server = await RedisServer.start();
+    const proxy = await SteppingProxy.start(server.port);
+    const { bin, env } = await environment(server.url);
+    const options = { namespace: 'bank', shards: 16, workers: 'off', logger: false } as const;
+    const store = await ContextStore.connect({
+      ...options,
+      redis: proxy.url,
+      transactions: { recoverAfter: '30s' },
+      timeout: '20s',
+    });
+    try {
+      const ids = ['account-1', 'account-2'];
+      expect(ids.map((id) => store.keysOf(id).context)).to.deep.equal(['{lc:bank:0}:c:account-1', '{lc:bank:10}:c:account-2']);
+      const transfer = (): Promise<unknown> => store.transaction((tx) => ids.map((id) => tx.set(id, { balance: 1 })));
+      await transfer();
+      proxy.stopAt({ hold: ({ script }) => script === 'decide' });
+      const done = transfer();
+      await waitFor(() => proxy.stopped, { what: 'the first phase' });
+      const outputs: string[] = [];
+      for (const { command } of commands) {
+        const { stdout, stderr } = await run('bash', ['-o', 'pipefail', '-c', command], { env });
+        expect(stderr, command).to.equal('');
+        outputs.push(stdout.trim());
+      }
+      const [intent = '', open, all, records] = outputs;
+      const [, txn, deadline] = /^(\w+) (\d+) 0 0$/.exec(intent) ?? [];
+      expect(open?.split('\n')).to.deep.equal([`${txn}.0`, deadline]);
+      expect(all?.split('\n').filter((line) => line !== '')).to.deep.equal([`${txn}.0`, deadline, `${txn}.1`, deadline]);
+      expect(records).to.include(`{lc:bank:10}:t:${txn}.1\n${store.instanceId}\n${deadline}\n0 10`);
+      expect(outputs).to.have.length(4);
+      proxy.resume();
+      await done;
+    } finally {
+      proxy.resume();
+      await store.close();
+      await proxy.close();
+      await server.stop();
+      rmSync(bin, { recursive: true });
+    }
+  });
 });

@@ -301,6 +301,34 @@ describe('transactions that conflict', () => {
     });
   });
 
+  for (const [what, script] of [
+    ['whose decision is asked for', 'decide'],
+    ['that creates what is looked for again', 'versions'],
+  ] as const) {
+    it(`getMany does not see part of one ${what} when it is done`, async () => {
+      const { store, proxy } = await stoppable({ shards: 16 });
+      const { store: reader, proxy: slow } = await stoppable({ shards: 16 });
+      for (const id of ['a', 'b']) await store.set(id, 1);
+      // one of its contexts has an intent, or none has, when they are read
+      proxy.stopAt({ hold: (call) => call.script === 'prepare' && call.nth === (script === 'decide' ? 2 : 1) });
+      const done = store.transaction((tx) => {
+        for (const id of ['a', 'b', 'c']) tx.set(id, 2);
+      });
+      const redis = await stores.redis();
+      const intents = script === 'decide' ? 1 : 0;
+      await waitFor(async () => proxy.stopped && (await redis.hexists(store.keysOf('a').context, 'intent')) === intents, {
+        what: 'the first phase',
+      });
+      slow.stopAt({ hold: (call) => call.script === script });
+      const read = reader.getMany(['a', 'b', 'c'], { fresh: true });
+      await waitFor(() => slow.stopped, { what: 'the question' });
+      proxy.resume();
+      await done;
+      slow.resume();
+      expect((await read).map((context) => context?.value ?? null)).to.deep.equal([2, 2, 2]);
+    });
+  }
+
   it('that is taken back because its time was over runs again, whatever it expects of the versions', async () => {
     const { store, proxy } = await stoppable({ shards: 16, transactions: { recoverAfter: 300 } });
     const other = await stores.open({ shards: 16 });
