@@ -282,10 +282,11 @@ export class Locks {
       first.token === 0
         ? `${who} has waited for it for ${formatDuration(first.ageMs)}`
         : `${who}${more} holds it for ${formatDuration(first.ageMs)} (${first.mode}, fencing token ${first.token})`;
-    const queue = waitMs === 0 ? '' : `, place ${place} of ${waiters} that wait`;
+    const [within, queue] =
+      waitMs === 0 ? ['', ''] : [` within ${formatDuration(waitMs)}`, `, place ${place} of ${waiters} that wait`];
     const holder =
       first.token === 0 ? {} : { holder: { instance: first.instance, mode: first.mode, token: first.token, ageMs: first.ageMs } };
-    return new ContextError('LOCK_TIMEOUT', `${id}: not locked within ${formatDuration(waitMs)}: ${held}${queue}`, {
+    return new ContextError('LOCK_TIMEOUT', `${id}: not locked${within}: ${held}${queue}`, {
       namespace,
       id,
       place,
