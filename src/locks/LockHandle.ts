@@ -58,11 +58,13 @@ const untilOf = ({ bookUntil, nodes }: Held): number => Math.min(bookUntil, node
 export class LockHandle implements Lock {
   readonly ids: readonly string[];
   readonly mode: LockMode;
-  readonly signal: AbortSignal;
   readonly #parts: HandleParts;
   readonly #outer: LockHandle | null;
   readonly #held: Held[] = [];
-  readonly #controller = new AbortController();
+  /** Made when somebody asks for the signal: most who hold a lock for a moment do not. */
+  #controller: AbortController | null = null;
+  /** Why it is not held any more, where that is not a release. */
+  #ended: ContextError | null = null;
   #ttlMs: number;
   #state: 'held' | 'releasing' | 'released' | 'lost' = 'held';
   #deadlineTimer: NodeJS.Timeout | undefined;
@@ -77,8 +79,7 @@ export class LockHandle implements Lock {
     this.#ttlMs = ttlMs;
     this.#outer = outer;
     this.#parts = parts;
-    this.signal = this.#controller.signal;
-    this.#offOuter = onAbort(outer?.signal, () => this.#lose(outer?.signal.reason));
+    this.#offOuter = onAbort(outer?.signal, () => this.#lose(outer?.signal.reason as ContextError));
   }
 
   /** What was just taken is extended from now on, also while others are still waited for. */
@@ -94,6 +95,19 @@ export class LockHandle implements Lock {
 
   get fencingTokens(): ReadonlyMap<string, number> {
     return new Map(this.ids.map((id) => [id, this.#tokenOf(id) ?? 0]));
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === null) {
+      this.#controller = new AbortController();
+      if (this.#ended !== null) this.#controller.abort(this.#ended);
+    }
+    return this.#controller.signal;
+  }
+
+  /** With what the signal was aborted; null: it was not. */
+  get ended(): ContextError | null {
+    return this.#ended;
   }
 
   get remainingMs(): number {
@@ -147,7 +161,7 @@ export class LockHandle implements Lock {
   /** @throws ContextError `LOCK_LOST`, `CLOSED`: why it is not held */
   checkHeld(): void {
     if (this.#state === 'held' && performance.now() >= this.#until) this.#lose(this.#tooLate());
-    if (this.#state === 'lost') throw this.#controller.signal.reason;
+    if (this.#state === 'lost') throw this.#ended;
     if (this.#state !== 'held') throw this.#over();
     this.#outer?.checkHeld();
   }
@@ -173,7 +187,7 @@ export class LockHandle implements Lock {
   close(): Promise<void> {
     const reason = new ContextError('CLOSED', `the lock on ${this.ids.join(', ')} is over: its store was closed`);
     const released = this.release();
-    this.#controller.abort(reason);
+    this.#abort(reason);
     return released;
   }
 
@@ -254,10 +268,15 @@ export class LockHandle implements Lock {
     if (this.#state !== 'held') return;
     this.#state = 'lost';
     this.#clear();
-    this.#controller.abort(reason);
+    this.#abort(reason);
     // whoever waits for it need not wait for the end of what is left on some server
     this.#parts.background(this.#letGo());
     this.#parts.ended(this);
+  }
+
+  #abort(reason: ContextError): void {
+    this.#ended ??= reason;
+    this.#controller?.abort(reason);
   }
 
   async #release(): Promise<void> {

@@ -185,8 +185,11 @@ export class Locks {
   }
 
   async #takeAll(ids: readonly string[], handle: LockHandle, taking: Taking, waitMs: number): Promise<LockHandle> {
-    const ending = new AbortController();
-    const offs = [this.#closing.signal, handle.signal, taking.signal].map((signal) => onAbort(signal, () => ending.abort()));
+    // the usual lock of one context has nothing to lose while it waits, and no signal of its caller: it needs none of its own
+    const simple = ids.length === 1 && this.#nodes === null && taking.signal === undefined && taking.within === null;
+    const ending = simple ? this.#closing : new AbortController();
+    const given = simple ? [] : [this.#closing.signal, handle.signal, taking.signal];
+    const offs = given.map((signal) => onAbort(signal, () => ending.abort()));
     try {
       for (const id of ids) {
         this.#checkGoing(handle, taking.signal);
@@ -274,7 +277,7 @@ export class Locks {
       throw new ContextError('CLOSED', `lock ${what}: the store is closed; open another with ContextStore.connect`);
     if (signal?.aborted === true)
       throw new ContextError('ABORTED', `lock ${what}: the signal was aborted`, { cause: signal.reason });
-    if (handle.signal.aborted) throw handle.signal.reason;
+    if (handle.ended !== null) throw handle.ended;
   }
 
   #timedOut(id: string, waiting: Waiting, waitMs: number): ContextError {
@@ -287,10 +290,11 @@ export class Locks {
       first.token === 0
         ? `${who} has waited for it for ${formatDuration(first.ageMs)}`
         : `${who}${more} holds it for ${formatDuration(first.ageMs)} (${first.mode}, fencing token ${first.token})`;
-    const queue = waitMs === 0 ? '' : `, place ${place} of ${waiters} that wait`;
+    const [within, queue] =
+      waitMs === 0 ? ['', ''] : [` within ${formatDuration(waitMs)}`, `, place ${place} of ${waiters} that wait`];
     const holder =
       first.token === 0 ? {} : { holder: { instance: first.instance, mode: first.mode, token: first.token, ageMs: first.ageMs } };
-    return new ContextError('LOCK_TIMEOUT', `${id}: not locked within ${formatDuration(waitMs)}: ${held}${queue}`, {
+    return new ContextError('LOCK_TIMEOUT', `${id}: not locked${within}: ${held}${queue}`, {
       namespace,
       id,
       place,

@@ -193,7 +193,7 @@ function make(target: RedisTarget, connectionName: string, commandTimeout: numbe
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
     enableReadyCheck: false,
-    enableAutoPipelining: false,
+    enableAutoPipelining: true,
     connectTimeout: Math.max(5 * commandTimeout, 500),
     commandTimeout,
     disconnectTimeout: 100,

@@ -26,6 +26,8 @@ export type LockCommand =
   | { readonly do: 'report' }
   | { readonly do: 'hold'; readonly id: string; readonly ttl: number }
   | { readonly do: 'write'; readonly id: string; readonly value: unknown }
+  /** Its monotonic clock stands still from now on, as that of a machine that is suspended does. */
+  | { readonly do: 'stop the clock' }
   | { readonly do: 'lost' }
   | { readonly do: 'close' };
 
@@ -98,6 +100,11 @@ serve(async (message) => {
     case 'write':
       if (held === null) throw new Error('nothing is held');
       return (await store.set(command.id, command.value, { lock: held })).version;
+    case 'stop the clock': {
+      const stoppedAt = performance.now();
+      performance.now = () => stoppedAt;
+      return undefined;
+    }
     case 'lost':
       return held?.signal.aborted === true;
     case 'close':
