@@ -90,6 +90,9 @@ describe('locks', () => {
     it('LOCK_TIMEOUT says who holds it, since when, and at which place one waited', async () => {
       const [store, other] = await stores.pair();
       await store.lock('x', async (lock) => {
+        await waitFor(async () => ((await store.locks())[0]?.holders[0]?.ageMs ?? 0) >= 50, {
+          what: 'it to be held for a while',
+        });
         const error = await refusal('LOCK_TIMEOUT', () => other.lock('x', () => {}, { wait: 50 }));
         expect(error.message).to.match(
           /^x: not locked within 50 ms: \S+ holds it for .* \(write, fencing token \d+\), place 1 of 1/,
