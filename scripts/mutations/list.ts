@@ -46,7 +46,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'the decision record is skipped: a coordinator ends what it has not decided',
-    file: 'src/transactions/AtomicContextPreserver.ts',
+    file: 'src/transactions/TwoPhaseCommit.ts',
     find: "this.#transactions.decide(txn, home, 'commit', until, deadline)",
     replace: "Promise.resolve({ state: 'committed' as const, at: 0, parts: null })",
     test: { file: 'test/chaos/transactionKill.test.ts', grep: 'after the second phase in all shards but that of the decision' },
@@ -74,8 +74,8 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'what was only read is not looked at again before the decision',
-    file: 'src/transactions/AtomicContextPreserver.ts',
-    find: 'firstOf(prepared) ?? (await this.#validate(reads, deadline))',
+    file: 'src/transactions/TwoPhaseCommit.ts',
+    find: 'firstOf(prepared) ?? (await this.#hooks.validate(reads, deadline))',
     replace: 'firstOf(prepared)',
     test: { file: 'test/integration/transactionConflicts.test.ts', grep: 'over 16 shards.*write skew' },
   },

@@ -8,19 +8,21 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { DocumentText } from '../core/DocumentText.js';
-import { ContextError, isContextError } from '../core/errors.js';
+import { isContextError } from '../core/errors.js';
 import type { JsonDocument } from '../core/JsonDocument.js';
 import type { JsonValue } from '../core/json.js';
 import type { Patch } from '../core/patch.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
-import type { CommitRequest, Intent } from '../redis/commitRequest.js';
+import type { CommitRequest } from '../redis/commitRequest.js';
 import type { ShardKeys } from '../redis/keys.js';
 import type { Deadline } from '../redis/RedisConnection.js';
-import type { Member, Part, Read, Refusal, TransactionCommands, Written } from '../redis/TransactionCommands.js';
+import type { Member, Read, Refusal, TransactionCommands, Written } from '../redis/TransactionCommands.js';
 import { pauseWithin } from '../redis/writeRetries.js';
 import type { ReplicaState } from '../replica/state.js';
-import { applyPart, type IntentSettler } from './IntentSettler.js';
+import type { IntentSettler } from './IntentSettler.js';
+import { broken, conflict, fenced, tooLarge } from './refusals.js';
 import { MOST_BYTES, Staging, type StagingLimits } from './Transaction.js';
+import { SCRIPT_BYTES, SCRIPT_MEMBERS, TwoPhaseCommit } from './TwoPhaseCommit.js';
 
 /** What has to travel for one document. */
 export type Encoded = Pick<CommitRequest, 'length' | 'crc' | 'sha1' | 'storage' | 'payload' | 'base'> & {
@@ -78,9 +80,6 @@ export interface TransactionCounters {
   conflicts: number;
 }
 
-/** What one script is given at most: beyond it the phases of several are. Some 3 ms of SHA-1. */
-const SCRIPT_BYTES = 1024 * 1024;
-const SCRIPT_MEMBERS = 32;
 const BACKOFF_MOST_MS = 64;
 /** How often what is in the way of a commit is mended before it is told. */
 const MENDS = 3;
@@ -107,7 +106,7 @@ export class AtomicContextPreserver {
   readonly #hooks: TransactionHooks;
   readonly #options: PreserverOptions;
   readonly #prefix = randomBytes(9).toString('base64url').replace(/[-_]/g, 'x');
-  readonly #background = new Set<Promise<void>>();
+  readonly #twoPhases: TwoPhaseCommit<Write>;
   #count = 0;
 
   constructor(
@@ -122,6 +121,21 @@ export class AtomicContextPreserver {
     this.#settler = settler;
     this.#hooks = hooks;
     this.#options = options;
+    this.#twoPhases = new TwoPhaseCommit<Write>(
+      commands,
+      transactions,
+      {
+        heal: hooks.heal,
+        validate: (reads, deadline) => this.#validate(reads, deadline),
+        decided: () => {
+          this.counters.committed += 1;
+          this.counters.distributed += 1;
+        },
+        note: (write, written, at, repeated) => this.#note(write, written, at, repeated),
+        unfinished: hooks.unfinished,
+      },
+      options.recoverMs,
+    );
   }
 
   /**
@@ -146,7 +160,7 @@ export class AtomicContextPreserver {
         continue;
       }
       this.counters.conflicts += 1;
-      if (attempt >= how.attempts) throw this.#conflict(made.why, attempt);
+      if (attempt >= how.attempts) throw conflict(made.why, attempt, this.#where);
       await pauseWithin(Math.random() * Math.min(BACKOFF_MOST_MS, 2 ** Math.min(attempt, 10)), deadline);
       this.#commands.connection.check(deadline, 'transaction');
     }
@@ -154,7 +168,7 @@ export class AtomicContextPreserver {
 
   /** Ends what goes on behind finished calls. */
   async close(): Promise<void> {
-    await Promise.all(this.#background);
+    await this.#twoPhases.close();
   }
 
   async #attempt<T>(
@@ -253,7 +267,7 @@ export class AtomicContextPreserver {
       const writes = await this.#writes(tx, txn, whole, locks);
       const distributed = this.#spread(tx) || (writes.length > 1 && bytesOf(writes) > SCRIPT_BYTES);
       const refusal = distributed
-        ? await this.#twoPhases(txn, writes, reads, deadline)
+        ? await this.#twoPhases.commit(txn, writes, reads, deadline)
         : await this.#oneScript(txn, writes, reads, deadline);
       if (refusal === null) return { status: 'done' };
       switch (refusal.why) {
@@ -267,14 +281,10 @@ export class AtomicContextPreserver {
         case 'overtime':
           return this.#again(tx, refusal);
         case 'fenced':
-          throw new ContextError(
-            'FENCED',
-            `${refusal.id}: the lock was lost, a newer one (fencing token ${refusal.fence}) has been taken; nothing of the transaction was written`,
-            { id: refusal.id },
-          );
+          throw fenced(refusal);
         default:
           mends += 1;
-          if (mends > MENDS * writes.length) throw this.#broken(refusal);
+          if (mends > MENDS * writes.length) throw broken(refusal);
           if (refusal.why === 'baseMismatch') whole.add(refusal.id);
           else await this.#hooks.heal(refusal.id, deadline);
       }
@@ -338,72 +348,6 @@ export class AtomicContextPreserver {
     return null;
   }
 
-  async #twoPhases(txn: string, writes: readonly Write[], reads: readonly Read[], deadline: Deadline): Promise<Refusal | null> {
-    if (this.#commands.protocol === 1) throw this.#tooOld();
-    const parts = this.#parts(txn, writes);
-    const { clock } = this.#commands.connection;
-    const until = Math.floor(clock.earliest(performance.now())) + this.#options.recoverMs;
-    const shards = parts.map(({ part }) => part.shard);
-    const home = shards[0] as ShardKeys;
-    const later = (): Deadline => this.#commands.connection.deadline(this.#options.recoverMs);
-    const abort = async (within: Deadline): Promise<void> => {
-      const decision = await this.#transactions.decide(txn, home, 'abort', until, within);
-      await Promise.all(parts.map(({ part }) => applyPart(this.#transactions, part, decision, null, this.#hooks.heal, within)));
-    };
-    const overtime: Refusal = { id: (writes[0] as Write).id, why: 'overtime' };
-    let refusal: Refusal | 'aborted' | null;
-    try {
-      const prepared = await all(
-        parts.map(({ part, members }) => this.#transactions.prepare(part, shards, until, members, deadline)),
-      );
-      refusal = firstOf(prepared) ?? (await this.#validate(reads, deadline));
-    } catch (error) {
-      // nothing was decided: nobody will ever apply it
-      this.#behind(txn, abort(later()));
-      throw this.#unprepared(txn, error);
-    }
-    if (refusal !== null) {
-      await abort(deadline);
-      return refusal === 'aborted' ? overtime : refusal;
-    }
-    const decision = await this.#transactions.decide(txn, home, 'commit', until, deadline).catch((error: unknown) => {
-      throw this.#unknown(txn, until, error);
-    });
-    if (decision.state !== 'committed') {
-      await abort(deadline);
-      return overtime;
-    }
-    this.counters.committed += 1;
-    this.counters.distributed += 1;
-    const ended = await Promise.allSettled(
-      parts.map(async ({ part, own }) => {
-        const finished = await applyPart(this.#transactions, part, decision, null, this.#hooks.heal, deadline);
-        if (finished.status !== 'finished') return;
-        for (const write of own) this.#note(write, finished.written.get(write.id), finished.at, false);
-      }),
-    );
-    const failed = ended.find((one) => one.status === 'rejected');
-    if (failed?.status === 'rejected') this.#hooks.unfinished(txn, failed.reason);
-    else this.#behind(txn, this.#transactions.finish({ txn, part: 0, shard: home }, 'forget', null, later()));
-    return null;
-  }
-
-  /** Its shards in pieces that one script takes each. */
-  #parts(txn: string, writes: readonly Write[]): { part: Part; members: Member[]; own: Write[] }[] {
-    const parts: { part: Part; members: Member[]; own: Write[]; bytes: number }[] = [];
-    for (const write of writes) {
-      const shard = this.#commands.keys.shardOf(write.id);
-      const bytes = write.encoded?.length ?? 0;
-      const open = parts.findLast(({ part }) => part.shard === shard);
-      if (open !== undefined && open.members.length < SCRIPT_MEMBERS && open.bytes + bytes <= SCRIPT_BYTES) {
-        open.members.push(write.member);
-        open.own.push(write);
-        open.bytes += bytes;
-      } else parts.push({ part: { txn, part: parts.length, shard }, members: [write.member], own: [write], bytes });
-    }
-    return parts;
-  }
-
   /** Whether reads are still right; null, or the first that is not. */
   async #validate(reads: readonly Read[], deadline: Deadline): Promise<Refusal | null> {
     const shards = new Map<ShardKeys, Read[]>();
@@ -440,7 +384,7 @@ export class AtomicContextPreserver {
     const expected = tx.expected.get(refusal.id);
     if (refusal.why === 'conflict' && expected !== undefined && expected !== refusal.version) {
       this.#hooks.conflict(refusal.id, expected, refusal.version, 1);
-      throw this.#conflict(refusal, 1, expected);
+      throw conflict(refusal, 1, this.#where, expected);
     }
     return { status: 'again', refusal };
   }
@@ -451,73 +395,8 @@ export class AtomicContextPreserver {
     this.#hooks.conflict(id, tx.reads.get(id)?.version ?? 0, version, attempt);
   }
 
-  #conflict(refusal: Refusal, attempts: number, expected?: number): ContextError {
-    const { id } = refusal;
-    if (refusal.why === 'overtime')
-      return new ContextError(
-        'CONFLICT',
-        `${id}: the transaction was not decided within ${this.#options.recoverMs} ms and was taken back (after ${attempts} attempts: give it more, \`transactions.recoverAfter\`); nothing of it was written`,
-        { namespace: this.#commands.keys.namespace, id },
-      );
-    const found = refusal.why === 'conflict' ? refusal.version : undefined;
-    const what = found === 0 ? 'it does not exist (any more)' : `it is at version ${found}`;
-    const why =
-      expected === undefined
-        ? 'it was changed while the transaction ran'
-        : expected === 0
-          ? 'it was not to exist'
-          : `version ${expected} was expected`;
-    const tries = attempts > 1 ? ` (after ${attempts} attempts: give it a lock, { lock: true })` : '';
-    return new ContextError('CONFLICT', `${id}: ${why}, but ${what}${tries}; nothing of the transaction was written`, {
-      namespace: this.#commands.keys.namespace,
-      id,
-      ...(found === undefined ? {} : { version: found, found }),
-      ...(expected === undefined ? {} : { expected }),
-    });
-  }
-
-  /** Instances that know only protocol 1 do not know intents. */
-  #tooOld(): ContextError {
-    const { namespace } = this.#commands.keys;
-    const message = `${namespace}: a transaction over several shards, or of more than ${SCRIPT_BYTES} bytes or ${SCRIPT_MEMBERS} contexts, needs protocol 2: call \`upgrade\` once no older instance runs any more`;
-    return new ContextError('NAMESPACE_MISMATCH', message, { namespace, expected: 2, found: 1 });
-  }
-
-  /** What the first phase may have done of it or not is not seen by anybody. */
-  #unprepared(txn: string, error: unknown): unknown {
-    if (!isContextError(error) || !UNHEARD.has(error.code)) return error;
-    const message = `transaction ${txn}: its first phase has not ended in time, or without a connection (${error.code}); nothing of it was written`;
-    return new ContextError(error.code, message, { namespace: this.#commands.keys.namespace, cause: error });
-  }
-
-  #unknown(txn: string, until: number, cause: unknown): ContextError {
-    const message = `transaction ${txn}: the connection broke while it was decided: it may or may not have been done, all of it or nothing (not after ${new Date(until).toISOString()}); read its contexts to see`;
-    return new ContextError('OUTCOME_UNKNOWN', message, { namespace: this.#commands.keys.namespace, cause });
-  }
-
-  #broken({ id, why }: Refusal): ContextError {
-    if (why === 'writeCorrupt')
-      return new ContextError(
-        'WRITE_CORRUPT',
-        `${id}: Redis gave back other bytes than were written; all is as it was: check its memory`,
-        { id },
-      );
-    return new ContextError(
-      'CORRUPT',
-      `${id}: what is stored of it is damaged, and no good copy was found; write it anew, or look at it with \`lukhas-context verify\`. Nothing of the transaction was written`,
-      { id },
-    );
-  }
-
-  /** Work that nobody waits for but {@link close}. */
-  #behind(txn: string, work: Promise<unknown>): void {
-    const tracked: Promise<void> = work
-      .then(
-        () => {},
-        (error: unknown) => this.#hooks.unfinished(txn, error),
-      )
-      .finally(() => this.#background.delete(tracked));
-    this.#background.add(tracked);
+  get #where(): { readonly namespace: string; readonly recoverMs: number } {
+    return { namespace: this.#commands.keys.namespace, recoverMs: this.#options.recoverMs };
   }
 
   #name(): string {
@@ -538,9 +417,6 @@ const ENDS = new Set([
   'INVALID_VALUE',
 ]);
 
-/** Errors that say nothing of what became of a call. */
-const UNHEARD = new Set(['TIMEOUT', 'ABORTED', 'CONNECTION']);
-
 /** The version that must be there when it is written, and its CRC-32 where that is known; null: any. */
 function conditionOf(tx: Staging, id: string): { readonly version: number | null; readonly crc: string | null } {
   const read = tx.reads.get(id);
@@ -551,25 +427,4 @@ function conditionOf(tx: Staging, id: string): { readonly version: number | null
   return read === null ? { version: 0, crc: null } : { version: read.version, crc: read.crc };
 }
 
-const firstOf = (found: readonly (Refusal | 'aborted' | null)[]): Refusal | 'aborted' | null =>
-  // what only waits for another is no reason to run again
-  found.find((one) => one !== null && one !== 'aborted' && one.why !== 'locked') ?? found.find((one) => one !== null) ?? null;
-
-/** All, even where one fails: what was sent has to be known before it is taken back. */
-async function all<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  const ended = await Promise.allSettled(work);
-  const failed = ended.find((one) => one.status === 'rejected');
-  if (failed?.status === 'rejected') throw failed.reason;
-  return ended.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
-}
-
 const bytesOf = (writes: readonly Write[]): number => writes.reduce((sum, { encoded }) => sum + (encoded?.length ?? 0), 0);
-
-const tooLarge = (found: number): ContextError =>
-  new ContextError(
-    'LIMIT_EXCEEDED',
-    `the documents of the transaction have ${found} bytes so far; at most ${MOST_BYTES} are allowed: split it`,
-    { limit: 'transaction.bytes', expected: MOST_BYTES, found },
-  );
-
-export type { Intent };
