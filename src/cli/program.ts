@@ -49,7 +49,7 @@ export function createProgram(signal: AbortSignal): Command {
   const commands = [
     getCommand, setCommand, patchCommand, deleteCommand, touchCommand, listCommand, watchCommand,
     historyCommand, inspectCommand, verifyCommand, repairCommand, restoreCommand, quarantineCommand, locksCommand, statsCommand, doctorCommand, upgradeCommand,
-    preserveCommand, snapshotsCommand, exportCommand, importCommand, scrubCommand,     scrubCommand, reconcileCommand, workerCommand, demoCommand,
+    preserveCommand, snapshotsCommand, exportCommand, importCommand, scrubCommand, reconcileCommand, workerCommand, demoCommand,
   ];
   for (const create of commands) {
     const command = create(signal).copyInheritedSettings(program);

@@ -1,22 +1,13 @@
-/**
- * The store: what a user imports. It owns its connections, its replicas and its heartbeat from `connect` to `close`; the work itself is
- * done by {@link ContextWriter}, {@link ContextReader} and {@link ReplicaSet}.
- */
-import { LRUCache } from 'lru-cache';
 import type { Change, Context } from '../core/context.js';
 import { ContextError } from '../core/errors.js';
 import type { JsonValue } from '../core/json.js';
 import { checkId } from '../core/names.js';
 import { parseDuration } from '../core/units.js';
-import { Integrity } from '../integrity/Integrity.js';
-import { Locks } from '../locks/Locks.js';
-import { NodeQuorum } from '../locks/NodeQuorum.js';
-import { ContextCommands, type Expired } from '../redis/ContextCommands.js';
-import { Keys } from '../redis/keys.js';
-import type { LockCommands } from '../redis/LockCommands.js';
-import { LockNode } from '../redis/LockNode.js';
+import type { Integrity } from '../integrity/Integrity.js';
+import type { Locks } from '../locks/Locks.js';
+import type { ContextCommands } from '../redis/ContextCommands.js';
 import { type Deadline, RedisConnection } from '../redis/RedisConnection.js';
-import { Subscriptions } from '../redis/Subscriptions.js';
+import type { Subscriptions } from '../redis/Subscriptions.js';
 import {
   checkEvictionPolicy,
   checkRights,
@@ -29,8 +20,8 @@ import {
   upgradeNamespace,
 } from '../redis/serverChecks.js';
 import { bytesOf } from '../redis/storedContext.js';
-import { ContextReader, type Corruption } from '../replica/ContextReader.js';
-import { ReplicaSet } from '../replica/ReplicaSet.js';
+import type { ContextReader } from '../replica/ContextReader.js';
+import type { ReplicaSet } from '../replica/ReplicaSet.js';
 import type { Transaction } from '../transactions/Transaction.js';
 import type {
   ExportOptions,
@@ -43,26 +34,25 @@ import type {
   RestoreSnapshotResult,
   SnapshotSummary,
 } from './backupTypes.js';
-import { ContextWriter, DEFAULT_ATTEMPTS } from './ContextWriter.js';
+import { type ContextWriter, DEFAULT_ATTEMPTS } from './ContextWriter.js';
 import { type CallName, checkCallOptions } from './callOptions.js';
 import { type DiagnosisReport, diagnose } from './diagnose.js';
 import type { ExportPoint } from './ExportPoint.js';
 import { exportContexts, pointToResume } from './exportContexts.js';
-import { Heartbeat } from './Heartbeat.js';
+import type { Heartbeat } from './Heartbeat.js';
 import { importContexts } from './importContexts.js';
 import { historyOf, patchesOf, verifyContext } from './inspection.js';
-import { integrityHooks } from './integrityEvents.js';
 import { listContexts } from './listing.js';
 import { makeLogger } from './logging.js';
-import { Maintenance } from './Maintenance.js';
+import type { Maintenance } from './Maintenance.js';
 import { type ResolvedOptions, resolveOptions, type StoreOptions } from './options.js';
-import { ABSENT, type PredictiveTtl, predictiveTtl } from './PredictiveTtl.js';
+import { ABSENT, type PredictiveTtl } from './PredictiveTtl.js';
 import { Preservation } from './preserve.js';
 import { listQuarantined, restoreContext } from './quarantine.js';
 import { StoreEmitter } from './StoreEmitter.js';
-import { sweepMetrics } from './sweepMetrics.js';
+import { storeParts } from './storeParts.js';
 import { traced } from './tracing.js';
-import { heldRun, lockedRun, type StoreTransactions, storeTransactions } from './transactions.js';
+import { heldRun, lockedRun, type StoreTransactions } from './transactions.js';
 import type {
   CallOptions,
   DeleteOptions,
@@ -101,13 +91,8 @@ const ONCE = { attempts: 1, locked: null } as const;
 const MANY = 1_000;
 const DEFAULT_QUEUE = 256;
 const HISTORY_LIMIT = 1_000;
-/** A lock node has a fifth of the time of an attempt to vote, so that one that is silent does not cost much of a lock's time. */
-const NODE_TIMEOUT = 0.2;
-const LEAST_NODE_TIMEOUT_MS = 50;
 /** Events that are logged as they are; the others have a line of their own. */
 const LOGGED = ['context:committed', 'context:conflict', 'context:expired'] as const;
-/** Expiries remembered, so that each is told once. */
-const EXPIRIES_TOLD = 10_000;
 
 /** The keys of a context, for `redis-cli`. */
 export interface ContextKeyNames {
@@ -149,105 +134,18 @@ export class ContextStore {
     this.#options = options;
     this.#connection = connection;
     this.#emitter = emitter;
-    const { instanceId, logKeep, logBytes, tombstoneMs, namespace } = options;
-    const keys = new Keys(namespace, facts.shards);
-    this.#commands = new ContextCommands(connection, keys, { instanceId, logKeep, logBytes, tombstoneMs });
-    this.#commands.protocol = facts.protocol;
-    this.#commands.sealed = facts.sealed;
-    this.#integrity = new Integrity(this.#commands, integrityHooks(emitter, logger, keys, instanceId));
-    const corrupt = (corruption: Corruption): void => this.#integrity.corrupt(corruption);
-    // the sweep of this process and the frames of any process tell it, and each may come without the other
-    const told = new LRUCache<string, true>({ max: EXPIRIES_TOLD });
-    const expired = ({ id, version, at }: StoreEvents['context:expired']): void => {
-      const key = `${version} ${id}`;
-      if (told.has(key)) return;
-      told.set(key, true);
-      emitter.emit('context:expired', { id, version, at });
-    };
-    const late = sweepMetrics(namespace);
-    const swept = ({ id, version, lateMs }: Expired['expired'][number]): void => {
-      late(lateMs);
-      expired({ id, version, at: Math.ceil(connection.clock.latest(performance.now())) });
-    };
-    this.#reader = new ContextReader(this.#commands, this.#integrity.copies, corrupt, (id, where, deadline) =>
-      this.#integrity.heal(id, where, deadline),
-    );
-    this.#subscriptions = new Subscriptions(connection, () => {
-      this.#locks.wakeAll();
-      this.#heartbeat.compareNow('reconnect');
-    });
-    this.#locks = new Locks({
-      commands: this.#commands,
-      subscriptions: this.#subscriptions,
-      settings: options.locks,
-      timeoutMs: options.timeoutMs,
-      warn: (fields, message) => logger.warn({ ...fields, namespace }, message),
-      nodes: options.locks.nodes.length === 0 ? null : (lockCommands) => this.#quorum(options, connection, lockCommands),
-    });
-    this.#replicas = new ReplicaSet(
-      this.#commands,
-      this.#subscriptions,
-      this.#reader,
-      {
-        maxBytes: options.localBytes,
-        timeoutMs: options.timeoutMs,
-        leaseMs: 2 * options.heartbeatMs + options.attemptTimeoutMs,
-        copyValues: options.copyValues,
-      },
-      {
-        corrupt,
-        resync: (event) => {
-          logger.info({ ...event, namespace }, 'a replica caught up');
-          emitter.emit('context:resync', event);
-        },
-        expired,
-      },
-    );
-    this.#writer = new ContextWriter(
-      this.#commands,
-      this.#reader,
-      this.#replicas,
-      options,
-      emitter,
-      logger,
-      this.#integrity,
-      this.#locks,
-    );
-    this.#transactions = storeTransactions(
-      {
-        commands: this.#commands,
-        reader: this.#reader,
-        replicas: this.#replicas,
-        writer: this.#writer,
-        integrity: this.#integrity,
-      },
-      options,
-      emitter,
-      logger,
-    );
-    this.maintenance = new Maintenance({
-      commands: this.#commands,
-      redis: options.redis,
-      timeoutMs: options.timeoutMs,
-      queues: options.queues,
-      repair: (id, where, deadline) => this.#integrity.repair(id, where, deadline),
-      lost: (id, error) => this.#integrity.lost(id, error),
-      expired: swept,
-      settler: this.#transactions.settler,
-    });
-    this.#heartbeat = new Heartbeat(
-      { commands: this.#commands, subscriptions: this.#subscriptions, replicas: this.#replicas, logger },
-      {
-        everyMs: options.heartbeatMs,
-        timeoutMs: options.timeoutMs,
-        sweeps: () => options.workers === 'off' || (options.workers === 'inline' && !this.#workers.up),
-      },
-      {
-        sweep: (given) => this.maintenance.sweep(given),
-        damaged: (id, deadline) => this.#integrity.repair(id, 'sweep', deadline),
-      },
-    );
-    this.#ttl = options.predict === null ? null : predictiveTtl(options.predict, this.#commands, this.#replicas, options, logger);
+    const parts = storeParts(options, connection, emitter, logger, facts, () => this.#workers.up);
+    this.#commands = parts.commands;
+    this.#reader = parts.reader;
+    this.#replicas = parts.replicas;
+    this.#subscriptions = parts.subscriptions;
+    this.#writer = parts.writer;
+    this.#integrity = parts.integrity;
+    this.#locks = parts.locks;
+    this.#heartbeat = parts.heartbeat;
+    this.#ttl = parts.ttl;
+    this.#transactions = parts.transactions;
+    this.maintenance = parts.maintenance;
   }
 
   /**
@@ -836,22 +734,6 @@ export class ContextStore {
       if (stale === undefined) throw error;
       return this.#out(stale);
     }
-  }
-
-  #quorum(
-    { locks, namespace, instanceId, timeoutMs, attemptTimeoutMs }: ResolvedOptions,
-    connection: RedisConnection,
-    commands: LockCommands,
-  ) {
-    const patienceMs = Math.max(LEAST_NODE_TIMEOUT_MS, attemptTimeoutMs * NODE_TIMEOUT);
-    const nodes = locks.nodes.map((node) => new LockNode(node, `lukhas-context:${namespace}:${instanceId}:locks`, patienceMs));
-    return new NodeQuorum({
-      nodes,
-      commands,
-      namespace,
-      maxTtlMs: locks.maxTtlMs,
-      deadline: () => connection.deadline(timeoutMs),
-    });
   }
 
   #checkLock(call: 'lock' | 'tryLock', ids: string | readonly string[], options: LockOptions): void {

@@ -9,7 +9,7 @@ import { type CliOptions, CliProcess, type CliResult, runCli } from '../helpers/
 
 const COMMANDS = [
   'get', 'set', 'patch', 'delete', 'touch', 'list', 'watch', 'history', 'inspect', 'verify', 'repair', 'restore', 'quarantine',
-  'stats',   'locks', 'stats', 'doctor', 'upgrade', 'preserve', 'snapshots', 'export', 'import', 'demo',
+  'locks', 'stats', 'doctor', 'upgrade', 'preserve', 'snapshots', 'export', 'import', 'demo',
 ]; // biome-ignore format: one list
 
 // Each call is a process that loads the sources: most of a second on a small machine.
