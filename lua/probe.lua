@@ -19,7 +19,7 @@ end
 local steps = {
   -- what a probe without the right to DEL has left would be in the way
   { 'DEL', hash }, { 'DEL', stream }, { 'DEL', zset }, { 'DEL', old },
-  { 'HSET', hash, 'n', 1 }, { 'HMGET', hash, 'n' }, { 'HGET', hash, 'n' }, { 'HINCRBY', hash, 'n', 1 }, { 'HDEL', hash, 'x' },
+  { 'HSET', hash, 'n', 1 }, { 'HSETNX', hash, 'n', 1 }, { 'HMGET', hash, 'n' }, { 'HGET', hash, 'n' }, { 'HINCRBY', hash, 'n', 1 }, { 'HDEL', hash, 'x' },
   { 'HGETALL', hash }, { 'HLEN', hash }, { 'RENAME', hash, old }, { 'RENAME', old, hash }, { 'UNLINK', old },
   { 'EXISTS', hash }, { 'PEXPIREAT', hash, 4102444800000 }, { 'PEXPIRE', hash, 60000 }, { 'PTTL', hash }, { 'PERSIST', hash },
   { 'XADD', stream, 'MAXLEN', 1, '1-0', 'n', 1 }, { 'XRANGE', stream, '-', '+' }, { 'XREVRANGE', stream, '+', '-', 'COUNT', 1 },
