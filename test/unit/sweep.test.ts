@@ -56,8 +56,8 @@ describe('a sweep job', () => {
   it('does not spin on an expiry that has passed and stays', async () => {
     const work = scripted([{ waitMs: 0, nextAt: 1 }]);
     await sweepFor(work, 250);
-    // a look each 100 ms
-    expect(work.calls.sweeps).to.be.at.most(4);
+    // a look each 100 ms, and a few where its time ends; one that spins looks thousands of times
+    expect(work.calls.sweeps).to.be.at.most(10);
   });
 
   it('ends with the signal, after the round that runs', async () => {
