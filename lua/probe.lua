@@ -25,7 +25,7 @@ local steps = {
   { 'XADD', stream, 'MAXLEN', 1, '1-0', 'n', 1 }, { 'XRANGE', stream, '-', '+' }, { 'XREVRANGE', stream, '+', '-', 'COUNT', 1 },
   { 'XLEN', stream }, { 'XDEL', stream, '0-1' }, { 'XINFO', 'STREAM', stream }, { 'XTRIM', stream, 'MAXLEN', 1 },
   { 'ZADD', zset, 1, 'n' }, { 'ZSCORE', zset, 'n' }, { 'ZMSCORE', zset, 'n' }, { 'ZRANGE', zset, 0, 0, 'WITHSCORES' },
-  { 'ZRANGEBYSCORE', zset, '-inf', 1, 'LIMIT', 0, 1 }, { 'ZSCAN', zset, 0 }, { 'ZREM', zset, 'x' }, { 'ZCARD', zset },
+  { 'ZRANGEBYSCORE', zset, '-inf', 1, 'LIMIT', 0, 1 }, { 'ZSCAN', zset, 0 }, { 'ZREM', zset, 'x' }, { 'ZREMRANGEBYSCORE', zset, '-inf', 0 }, { 'ZCARD', zset },
   { 'MEMORY', 'USAGE', hash, 'SAMPLES', 0 }, { ARGV[2], ARGV[1], 'lc1 probe' }, { 'DEL', hash }, { 'DEL', stream }, { 'DEL', zset }, { 'DEL', old },
 }
 local denied
