@@ -8,14 +8,17 @@
 -- KEYS[5] hash    {tag}:t:<txn>.<part>, the record
 -- KEYS[6] zset    {tag}:txn, records that are not settled by deadline (ms)
 -- ARGV[1] string  {tag}, from which the keys of each context are made
--- ARGV[2] string  words: txn part outcome(commit|abort|forget) keep(ms); forget: every part is finished, so the record of part 0 may go
+-- ARGV[2] string  words: txn part outcome(commit|abort|forget|drop) keep(ms); forget: every part is finished, so the record of part 0 may
+--                 go; drop: what was decided cannot be read any more, and the context that was met is written anew; without one, the record goes once
+--                 no context has its intent
 -- ARGV[3] string  id of a context that has the intent, or empty
 -- ARGV[4] string  the guard over KEYS and ARGV[1] to ARGV[3] (lua/include/guard.lua)
 -- Returns: FINISHED at(ms) again(1: it was before | 0) and of each member: id version kind frame(bytes) exp(ms, 0 none) due(1|0), as in lua/transact.lua
 --   | ABORTED intents: how many were taken back | NOTHING: there is no such record | DROPPED: nor is there what the intent was for; it was taken back
 --   | REFUSED id why: it cannot be applied as it is | why is one of DAMAGED, CHECKSUM sha1 length, BASE_MISMATCH version crc chunk or
 --   WRITE_CORRUPT version; what was decided is not refused with CONFLICT, FENCED, LOCKED, LATE, PENDING or UNCERTAIN; inside, steps answer COMMITTED,
---   DELETED, ABSENT and APPLIED | GARBLED: not what was sent
+--   DELETED, ABSENT and APPLIED | UNREADABLE: the record is damaged
+--   | GARBLED: not what was sent
 -- Publishes: of each member what lua/commit.lua and lua/delete.lua publish.
 -- Atomic because: all of a shard changes at once. The keys of contexts are made from the tag here: the ids stand in the record, and share its hash slot.
 -- @include guard
@@ -42,6 +45,7 @@ local record, open_index, tag, met = KEYS[5], KEYS[6], ARGV[1], ARGV[3]
 if not arrived(ARGV[4], KEYS[1], KEYS[2], KEYS[3], KEYS[4], record, open_index, tag, ARGV[2], met) then
   return answered({ 'GARBLED' })
 end
+local KNOWN_MS = 86400000
 local txn, part, outcome, keep = string.match(ARGV[2], '^(%S+) (%d+) (%a+) (%d+)$')
 local name, now = txn .. '.' .. part, clock_ms()
 local mine = '^' .. string.gsub(txn, '%W', '%%%0') .. ' %d+ ' .. part .. ' '
@@ -100,6 +104,26 @@ while r['a' .. (count + 1)] do
 end
 local members = read_members(r.members, args, 0, keys_of)
 
+if outcome == 'drop' then
+  if met ~= '' then
+    return answered({ take_back(met) == 1 and 'DROPPED' or 'NOTHING' })
+  end
+  -- where it is not known which contexts they are, it is kept for who meets one, a day long
+  local known = string.sub(r.sum or '', -16) == string.sub(members_sum(members, r.members), -16)
+  if not known and now < (tonumber(r.deadline or nil) or now) + KNOWN_MS then
+    return answered({ 'UNREADABLE' })
+  end
+  for _, m in ipairs(members) do
+    local intent = redis.call('HGET', keys_of(0, m.w.id).context, 'intent')
+    if intent and string.find(intent, mine) then
+      return answered({ 'UNREADABLE' })
+    end
+  end
+  redis.call('DEL', record)
+  redis.call('ZREM', open_index, name)
+  return answered({ 'NOTHING' })
+end
+
 if outcome == 'abort' and r.state ~= 'committed' then
   local intents = 0
   for _, m in ipairs(members) do
@@ -116,7 +140,13 @@ if outcome == 'abort' and r.state ~= 'committed' then
   return answered({ 'ABORTED', intents })
 end
 
+if not tonumber(r.at or nil) or r.sum ~= members_sum(members, r.members) then
+  return answered({ 'UNREADABLE' })
+end
 local at, refused = check_members(members, now, tonumber(r.at))
+if refused and refused[1] == 'CHECKSUM' then
+  return answered({ 'UNREADABLE' })
+end
 if refused then
   return answered({ 'REFUSED', members[at].w.id, unpack(refused) })
 end

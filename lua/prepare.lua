@@ -66,7 +66,8 @@ if refused then
   end
   return answered({ 'REFUSED', at, unpack(refused) })
 end
-local fields = { 'txn', txn, 'part', part, 'home', home, 'deadline', deadline, 'by', by, 'parts', parts, 'at', now, 'members', ARGV[2] }
+local fields = { 'txn', txn, 'part', part, 'home', home, 'deadline', deadline, 'by', by, 'parts', parts, 'at', now, 'members', ARGV[2],
+  'sum', members_sum(members, ARGV[2]) }
 for i = 3, #ARGV - 1 do
   fields[#fields + 1] = 'a' .. (i - 2)
   fields[#fields + 1] = ARGV[i]

@@ -44,6 +44,16 @@ local function guarded_of(keys, members, first)
   return list
 end
 
+-- Two words that stand for them in a record: for all but the bytes of documents, which have checksums of their own, and for which contexts they are.
+local function members_sum(members, list)
+  local ids = { list }
+  for i, m in ipairs(members) do
+    ids[i + 1] = m.w.id
+  end
+  return string.sub(redis.sha1hex(table.concat(guarded_of({}, members, { list }), '\n')), 1, 16) .. ' '
+    .. string.sub(redis.sha1hex(table.concat(ids, '\n')), 1, 16)
+end
+
 -- What became of an earlier attempt, as `retry` tells of one write: what one of them has, all have, whatever has happened to the others since; and
 --   what a commit certainly has not, none has. A deletion of what is not there leaves nothing to know it by. Nil, or the number of a member and the answer.
 local function earlier_members(members, now)

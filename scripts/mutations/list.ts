@@ -61,8 +61,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a transaction is committed after its deadline',
     file: 'lua/decide.lua',
-    find: "want == 'commit' and not over and parts",
-    replace: "want == 'commit' and parts",
+    find: "want == 'commit' and not over then",
+    replace: "want == 'commit' then",
     test: { file: 'test/chaos/transactionKill.test.ts', grep: 'nobody has met it' },
   },
   {
@@ -82,7 +82,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'nobody sweeps what coordinators have left',
     file: 'src/store/Maintenance.ts',
-    find: '    await this.#parts.settler.recover(shard, now, this.#deadline());',
+    find: '    await this.#parts.settler.recover(shard, now, () => this.#deadline());',
     replace: '',
     test: { file: 'test/chaos/transactionKill.test.ts', grep: 'after the first phase in one shard' },
   },

@@ -122,6 +122,11 @@ export class Locks {
     return lock === undefined ? 0 : this.#own(lock, 'lock').fenceOf(id);
   }
 
+  /** @throws ContextError `INVALID_ARGUMENT` where it is no lock of this store, `FENCED` where it is over */
+  checkHeld(lock: Lock): void {
+    this.#own(lock, 'lock').checkHeld();
+  }
+
   /** Who holds and who waits, by id: of some, or of all. */
   async list(ids: readonly string[] | null, signal: AbortSignal | undefined): Promise<LockInfo[]> {
     const found = new Map<string, LockBook>();

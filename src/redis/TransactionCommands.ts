@@ -44,7 +44,8 @@ export type Done =
   | { readonly status: 'refused'; readonly refusal: Refusal };
 
 export interface Decision {
-  readonly state: 'committed' | 'aborted' | 'undecided';
+  /** `forgotten`: others have decided and ended it, so long ago that nothing is left of it. */
+  readonly state: 'committed' | 'aborted' | 'undecided' | 'forgotten';
   readonly at: number;
   /** The shard of each part; null where that is not known any more. */
   readonly parts: readonly number[] | null;
@@ -65,7 +66,7 @@ export type Finished =
       /** Somebody had done it before. */
       readonly again: boolean;
     }
-  | { readonly status: 'aborted' | 'nothing' | 'dropped' }
+  | { readonly status: 'aborted' | 'nothing' | 'dropped' | 'unreadable' }
   | { readonly status: 'refused'; readonly id: string; readonly why: string };
 
 type Reply = readonly [string, ...(string | number | null)[]];
@@ -144,14 +145,19 @@ export class TransactionCommands {
     const reply = await this.#ask(deadline, 'decide', [key], [`${txn} ${want} ${until} ${this.#keepMs}`]);
     const words = String(reply[2] ?? '-');
     return {
-      state: reply[0] === 'COMMITTED' ? 'committed' : reply[0] === 'ABORTED' ? 'aborted' : 'undecided',
+      state: STATES[String(reply[0])] ?? 'undecided',
       at: Number(reply[1]),
       parts: words === '-' ? null : words.split(' ').map(Number),
     };
   }
 
   /** The second phase in one shard. @param met - a context that has the intent, where it was found by that */
-  async finish(part: Part, outcome: 'commit' | 'abort' | 'forget', met: string | null, deadline: Deadline): Promise<Finished> {
+  async finish(
+    part: Part,
+    outcome: 'commit' | 'abort' | 'forget' | 'drop',
+    met: string | null,
+    deadline: Deadline,
+  ): Promise<Finished> {
     const { shard } = part;
     const keys = [...shardKeys(shard), ...this.#record(part)];
     const reply = await this.#ask(deadline, 'finish', keys, [
@@ -175,6 +181,8 @@ export class TransactionCommands {
         return { status: 'dropped' };
       case 'NOTHING':
         return { status: 'nothing' };
+      case 'UNREADABLE':
+        return { status: 'unreadable' };
       default:
         return { status: 'refused', id: String(reply[1]), why: reply.slice(2).join(' ') };
     }
@@ -293,6 +301,12 @@ export class TransactionCommands {
   }
 }
 
+const STATES: Readonly<Record<string, Decision['state']>> = {
+  COMMITTED: 'committed',
+  ABORTED: 'aborted',
+  UNDECIDED: 'undecided',
+  FORGOTTEN: 'forgotten',
+};
 /** Parts ended in one round. */
 const OVERDUE = 100;
 const UNKNOWN: Written = { version: 0, kind: 'full', frameBytes: 0, expiresAt: null, checkpointDue: false };

@@ -323,9 +323,8 @@ export class ContextStore {
     const attempts = options.attempts ?? DEFAULT_ATTEMPTS;
     if (!(Number.isSafeInteger(attempts) && attempts >= 1))
       throw new ContextError('INVALID_ARGUMENT', `attempts is ${String(attempts)}; it must be a whole number of at least 1`);
-    const { lock = false, signal } = options;
-    const locked =
-      lock === false ? null : lock === true ? lockedRun(this.#locks, deadline.timeoutMs, signal) : heldRun(this.#locks, lock);
+    const { lock = false } = options;
+    const locked = lock === false ? null : lock === true ? lockedRun(this.#locks, deadline) : heldRun(this.#locks, lock);
     return traced('transaction', this.namespace, undefined, () =>
       this.#transactions.preserver.run(run, { attempts, locked }, deadline),
     );

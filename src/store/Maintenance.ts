@@ -164,7 +164,7 @@ export class Maintenance {
     let ended = 0;
     for (const shard of this.#commands.shards) {
       if (options.signal?.aborted === true) break;
-      ended += await this.#parts.settler.recover(shard, Math.floor(clock.earliest(performance.now())), this.#deadline());
+      ended += await this.#parts.settler.recover(shard, Math.floor(clock.earliest(performance.now())), () => this.#deadline());
     }
     return ended;
   }
@@ -172,7 +172,7 @@ export class Maintenance {
   async #sweepShard(shard: ShardKeys, options: WorkOptions) {
     // what they hold cannot expire
     const now = Math.floor(this.#parts.commands.connection.clock.earliest(performance.now()));
-    await this.#parts.settler.recover(shard, now, this.#deadline());
+    await this.#parts.settler.recover(shard, now, () => this.#deadline());
     const found = { removed: 0, damaged: [] as string[], nextAt: null as number | null, more: true };
     let rank = 0;
     for (let call = 0; call < EXPIRE_CALLS && found.more && options.signal?.aborted !== true; call += 1) {
@@ -318,7 +318,7 @@ export class Maintenance {
   async #endTransaction(shard: number, name: string): Promise<void> {
     const part = partName(name);
     const keys = this.#commands.shards[shard];
-    if (part !== null && keys !== undefined) await this.#parts.settler.recoverPart({ ...part, shard: keys }, this.#deadline());
+    if (part !== null && keys !== undefined) await this.#parts.settler.tryRecover({ ...part, shard: keys }, this.#deadline());
   }
 
   async *#reconcileIds(

@@ -1,9 +1,11 @@
 /** Transactions of a store: the parts below put together, and told to its events and its log. */
+import { LRUCache } from 'lru-cache';
 import { ContextError } from '../core/errors.js';
 import type { Integrity } from '../integrity/Integrity.js';
 import type { Locks } from '../locks/Locks.js';
 import type { Lock } from '../locks/types.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
+import type { Deadline } from '../redis/RedisConnection.js';
 import { TransactionCommands } from '../redis/TransactionCommands.js';
 import type { ContextReader } from '../replica/ContextReader.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
@@ -14,11 +16,16 @@ import type { ResolvedOptions } from './options.js';
 import type { StoreEmitter } from './StoreEmitter.js';
 import type { Logger, StoreStats } from './types.js';
 
+/** What is stuck is told once in this time, ms. */
+const STUCK_TOLD_MS = 60_000;
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 /**
  * Locks for a transaction: those of `ids` before it begins, in order, and each further context when it is used first, if it is free. Where it is
  * not the transaction begins anew with all of them, so nobody waits while holding.
  */
-export function lockedRun(locks: Locks, wait: number, signal: AbortSignal | undefined): NonNullable<TransactionRun['locked']> {
+export function lockedRun(locks: Locks, { at, signal }: Deadline): NonNullable<TransactionRun['locked']> {
   const call = signal === undefined ? {} : { signal };
   return async (ids, run) => {
     const held: Lock[] = [];
@@ -51,19 +58,21 @@ export function lockedRun(locks: Locks, wait: number, signal: AbortSignal | unde
         held.push(lock);
         return work();
       },
-      { wait, ...call },
+      { wait: Math.max(0, Math.floor(at - performance.now())), ...call },
     );
   };
 }
 
-/** A lock that the caller holds, for what it covers. */
+/** A lock that the caller holds: it has to cover all that is written. @throws ContextError `INVALID_ARGUMENT`, `FENCED`: it is none, or over */
 export const heldRun =
   (locks: Locks, lock: Lock): NonNullable<TransactionRun['locked']> =>
-  (_ids, run) =>
-    run({
+  async (_ids, run) => {
+    locks.checkHeld(lock);
+    return run({
       take: async () => true,
-      fenceOf: (id) => (lock.fencingTokens.has(id) ? locks.fenceOf(lock, id) : 0),
+      fenceOf: (id) => locks.fenceOf(lock, id),
     });
+  };
 
 interface Parts {
   readonly commands: ContextCommands;
@@ -87,6 +96,7 @@ export function storeTransactions(
 ): StoreTransactions {
   const { namespace } = options;
   const recovered = { committed: 0, aborted: 0 };
+  const told = new LRUCache<string, true>({ max: 1_000, ttl: STUCK_TOLD_MS });
   const heal = async (id: string, deadline: Parameters<typeof integrity.repair>[2]): Promise<void> => {
     await integrity.repair(id, 'commit', deadline);
   };
@@ -97,6 +107,15 @@ export function storeTransactions(
       recovered[outcome] += 1;
       logger.info({ transaction: txn, outcome, shard, namespace }, 'part of a transaction was ended for who began it');
       emitter.emit('transaction:recovered', { transaction: txn, outcome, shard });
+    },
+    stuck: ({ txn, part }, error) => {
+      const name = `${txn}.${part}`;
+      if (told.has(name)) return;
+      told.set(name, true);
+      logger.error(
+        { transaction: txn, part, namespace, error: messageOf(error) },
+        'part of a transaction cannot be ended; it is tried again',
+      );
     },
     lost: (id, { txn }) =>
       logger.error(
@@ -136,7 +155,7 @@ export function storeTransactions(
         const closed = error instanceof ContextError && error.code === 'CLOSED';
         if (!closed)
           logger.warn(
-            { transaction: txn, namespace, error: error instanceof Error ? error.message : String(error) },
+            { transaction: txn, namespace, error: messageOf(error) },
             'a transaction was decided, but not ended everywhere: whoever meets it does that',
           );
       },

@@ -59,7 +59,8 @@ export interface TransactionOptions extends CallOptions {
   readonly attempts?: number;
   /**
    * true: each context is locked from its first use on, so that transactions which do the same conflict with each other no more; the function
-   * may run again to take its locks in order. A lock that is held already: what it covers is written with its fencing tokens. @defaultValue false
+   * may run again to take its locks in order. A lock that is held already: it has to cover all that is written, which is done with its
+   * fencing tokens. @defaultValue false
    */
   readonly lock?: boolean | Lock;
 }

@@ -8,7 +8,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { DocumentText } from '../core/DocumentText.js';
-import { isContextError } from '../core/errors.js';
+import { ContextError, isContextError } from '../core/errors.js';
 import type { JsonDocument } from '../core/JsonDocument.js';
 import type { JsonValue } from '../core/json.js';
 import type { Patch } from '../core/patch.js';
@@ -94,9 +94,6 @@ interface Write {
 }
 
 type Outcome = { readonly status: 'done' } | { readonly status: 'again'; readonly refusal: Refusal };
-
-/** A transaction that has found a lock taken: it begins anew with all locks that it needs, in order. */
-const NEEDS_LOCKS = Symbol('needs locks');
 
 export class AtomicContextPreserver {
   readonly counters: TransactionCounters = { committed: 0, distributed: 0, conflicts: 0 };
@@ -187,11 +184,12 @@ export class AtomicContextPreserver {
         'transaction',
         Promise.resolve().then(() => run(tx)),
       );
-      if (locks !== null && !(await locks.take([...tx.ids]))) throw NEEDS_LOCKS;
+      tx.lacksLocks ||= locks !== null && !(await locks.take([...tx.ids]));
     } catch (error) {
       tx.end();
       const ids = [...tx.ids];
-      if (error === NEEDS_LOCKS) return { ids, why: null };
+      // whatever the function made of it
+      if (tx.lacksLocks) return { ids, why: null };
       // it may have failed because of what it has read at two moments
       const why = isContextError(error) && ENDS.has(error.code) ? null : await this.#stale(tx, deadline);
       if (why === null) throw error;
@@ -199,6 +197,7 @@ export class AtomicContextPreserver {
       return { ids, why };
     }
     tx.end();
+    if (tx.lacksLocks) return { ids: [...tx.ids], why: null };
     const outcome = await this.#commit(tx, locks, deadline);
     if (outcome.status === 'done') return { result };
     this.#told(tx, outcome.refusal, attempt);
@@ -207,7 +206,9 @@ export class AtomicContextPreserver {
 
   async #staging(known: readonly string[], first: boolean, locks: HeldLocks | null, deadline: Deadline): Promise<Staging> {
     const taken = async (ids: readonly string[]): Promise<void> => {
-      if (locks !== null && !(await locks.take(ids))) throw NEEDS_LOCKS;
+      if (locks === null || (await locks.take(ids))) return;
+      staging.lacksLocks = true;
+      throw new ContextError('LOCKED', `${ids.join(', ')}: locked by somebody else; the transaction begins anew with its locks`);
     };
     // after a conflict, and under a lock, what Redis has counts; before, what is in memory is tried
     const trusts = first && locks === null;

@@ -26,6 +26,8 @@ export interface SettlerHooks {
   readonly heal: (id: string, deadline: Deadline) => Promise<void>;
   /** What was decided is gone from Redis: part of its memory was lost. */
   readonly lost: (id: string, intent: Intent) => void;
+  /** Part of a transaction cannot be ended now; it is tried again. */
+  readonly stuck: (part: Part, error: unknown) => void;
 }
 
 const WAIT_LEAST_MS = 1;
@@ -46,7 +48,7 @@ export class IntentSettler implements Intents {
   async settled(id: string, intent: Intent, deadline: Deadline): Promise<void> {
     for (let wait = WAIT_LEAST_MS; ; wait = Math.min(2 * wait, WAIT_MOST_MS)) {
       const decision = await this.#decision(intent, deadline);
-      if (decision.state !== 'undecided') return this.#end(id, intent, decision, deadline);
+      if (decision.state !== 'undecided') return this.#end(id, intent, decision, deadline, true);
       if (performance.now() + wait >= deadline.at) throw this.#held(id, intent);
       await pauseWithin(wait * (0.5 + Math.random()), deadline);
       this.#commands.connection.check(deadline, `wait for transaction ${intent.txn}`);
@@ -57,43 +59,61 @@ export class IntentSettler implements Intents {
     const decision = await this.#decision(intent, deadline);
     // not decided after it was read: what was read was right then
     if (decision.state === 'undecided') return false;
-    await this.#end(id, intent, decision, deadline);
+    await this.#end(id, intent, decision, deadline, false);
     return decision.state === 'committed';
   }
 
   /**
-   * Ends what is overdue in a shard; how many parts that were.
+   * Ends what is overdue in a shard; how many parts that were. One that cannot be ended is told, and does not keep the others.
    *
    * @param now - Redis's time, ms
+   * @param deadline - of one step
    */
-  async recover(shard: ShardKeys, now: number, deadline: Deadline): Promise<number> {
-    const overdue = await this.#transactions.overdue(shard, now, deadline);
-    for (const { txn, part } of overdue) await this.recoverPart({ txn, part, shard }, deadline);
+  async recover(shard: ShardKeys, now: number, deadline: () => Deadline): Promise<number> {
+    const overdue = await this.#transactions.overdue(shard, now, deadline());
+    for (const { txn, part } of overdue) await this.tryRecover({ txn, part, shard }, deadline());
     return overdue.length;
   }
 
-  async recoverPart(part: Part, deadline: Deadline): Promise<void> {
+  tryRecover(part: Part, deadline: Deadline): Promise<void> {
+    return this.#recoverPart(part, deadline).catch((error: unknown) => this.#hooks.stuck(part, error));
+  }
+
+  async #recoverPart(part: Part, deadline: Deadline): Promise<void> {
     const record = await this.#transactions.recordOf(part, deadline);
     const home = record === null ? undefined : this.#commands.keys.shards[record.home];
     if (record === null || home === undefined) return this.#transactions.unlist(part, deadline);
     const decision = await this.#transactions.decide(part.txn, home, 'ask', record.until, deadline);
     if (decision.state === 'undecided') return;
     if (part.part === 0) await this.#endAll(part.txn, home, decision, deadline);
-    else await this.#apply(part, decision, null, deadline);
+    else await this.#applyOrTell(part, decision, deadline);
+  }
+
+  /** What cannot be read any more is over once nobody has an intent of it. */
+  async #applyOrTell(part: Part, decision: Decision, deadline: Deadline): Promise<void> {
+    const { status } = await this.#apply(part, decision, null, deadline);
+    if (status !== 'unreadable') return;
+    const left = await this.#transactions.finish(part, 'drop', null, deadline);
+    if (left.status === 'unreadable') throw unreadable(part, null);
   }
 
   /** Ends all parts of a transaction that was decided, part 0 last, which then need not be remembered any more. */
   async #endAll(txn: string, home: ShardKeys, decision: Decision, deadline: Deadline): Promise<void> {
     const { shards } = this.#commands.keys;
     const parts = (decision.parts ?? [home.shard]).map((shard, part) => ({ txn, part, shard: shards[shard] ?? home }));
-    await Promise.all(parts.map((part) => this.#apply(part, decision, null, deadline)));
+    await Promise.all(parts.map((part) => this.#applyOrTell(part, decision, deadline)));
     await this.#transactions.finish({ txn, part: 0, shard: home }, 'forget', null, deadline);
   }
 
-  async #end(id: string, intent: Intent, decision: Decision, deadline: Deadline): Promise<void> {
+  /** @param writes - who met it writes the context anew, whatever it was to be */
+  async #end(id: string, intent: Intent, decision: Decision, deadline: Deadline, writes: boolean): Promise<void> {
     const part = { txn: intent.txn, part: intent.part, shard: this.#commands.keys.shardOf(id) };
     const { status } = await this.#apply(part, decision, id, deadline);
-    if (status === 'dropped' && decision.state === 'committed') this.#hooks.lost(id, intent);
+    if (status === 'unreadable') {
+      if (!writes) throw unreadable(part, id);
+      await this.#transactions.finish(part, 'drop', id, deadline);
+    }
+    if (status === 'unreadable' || (status === 'dropped' && decision.state === 'committed')) this.#hooks.lost(id, intent);
   }
 
   async #apply(part: Part, decision: Decision, met: string | null, deadline: Deadline): Promise<Finished> {
@@ -120,6 +140,13 @@ export class IntentSettler implements Intents {
     );
   }
 }
+
+const unreadable = ({ txn, shard }: Part, id: string | null): ContextError =>
+  new ContextError(
+    'CORRUPT',
+    `${id ?? `shard ${shard.shard}`}: transaction ${txn} was committed, but what it was to write here is damaged, and nobody has a copy; write the context anew, or delete it`,
+    { shard: shard.shard, ...(id === null ? {} : { id }) },
+  );
 
 /**
  * Applies a decision to one part. A context that is damaged is healed first: what was decided is done.

@@ -64,6 +64,8 @@ export class Staging implements Transaction {
   readonly #wanted = new Set<string>();
   /** Something of it was read from this process's memory, which may be behind. */
   fromMemory = false;
+  /** It has found a lock taken: it begins anew with all locks that it needs, in order. */
+  lacksLocks = false;
   readonly #readBy: ReadBy;
   readonly #limits: StagingLimits;
   readonly #pending = new Map<string, Promise<ReplicaState | null>>();

@@ -79,6 +79,7 @@ export class TwoPhaseCommit<W extends PreparedWrite> {
     const decision = await this.#transactions.decide(txn, home, 'commit', until, deadline).catch((error: unknown) => {
       throw this.#unknown(txn, until, error);
     });
+    if (decision.state === 'forgotten') throw this.#unknown(txn, until, undefined);
     if (decision.state !== 'committed') {
       await abort(deadline);
       return overtime;
@@ -132,9 +133,12 @@ export class TwoPhaseCommit<W extends PreparedWrite> {
     return new ContextError(error.code, message, { namespace: this.#commands.keys.namespace, cause: error });
   }
 
-  #unknown(txn: string, until: number, cause: unknown): ContextError {
+  #unknown(txn: string, until: number, cause?: unknown): ContextError {
     const message = `transaction ${txn}: the connection broke while it was decided: it may or may not have been done, all of it or nothing (not after ${new Date(until).toISOString()}); read its contexts to see`;
-    return new ContextError('OUTCOME_UNKNOWN', message, { namespace: this.#commands.keys.namespace, cause });
+    return new ContextError('OUTCOME_UNKNOWN', message, {
+      namespace: this.#commands.keys.namespace,
+      ...(cause === undefined ? {} : { cause }),
+    });
   }
 
   /** Work that nobody waits for but {@link close}. */

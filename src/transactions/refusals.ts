@@ -36,7 +36,7 @@ export function conflict(
 export const fenced = ({ id, fence }: Refusal & { readonly why: 'fenced' }): ContextError =>
   new ContextError(
     'FENCED',
-    `${id}: the lock was lost, a newer one (fencing token ${fence}) has been taken; nothing of the transaction was written`,
+    `${id}: the lock under which this was written is lost (the newest fencing token is ${fence}); nothing of the transaction was written`,
     { id },
   );
 

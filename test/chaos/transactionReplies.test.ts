@@ -49,6 +49,38 @@ describe('replies of transactions that are lost', function () {
     closing.push(() => store.close());
     return store;
   }
+  it('a coordinator that was cut off until nothing is left of its transaction says that it does not know', async () => {
+    const proxy = await SteppingProxy.start(server.port);
+    closing.push(() => proxy.close());
+    const store = await open({ redis: proxy.url, attemptTimeout: 100, transactions: { recoverAfter: 200 } });
+    const other = await open({ transactions: { recoverAfter: 200 } });
+    for (const id of SPREAD) await other.set(id, { n: 0 });
+    proxy.stopAt({ mute: ({ script, nth }) => script === 'decide' && nth === 1 });
+    let runs = 0;
+    const done = refusal('OUTCOME_UNKNOWN', () =>
+      store.transaction(async (tx) => {
+        runs += 1;
+        const found = await tx.getMany(SPREAD);
+        for (const [index, id] of SPREAD.entries())
+          tx.set(id, { n: Number((found[index]?.value as { n?: number } | undefined)?.n) + 1 });
+      }),
+    );
+    await waitFor(() => proxy.stopped, { what: 'the decision' });
+    proxy.stopAt({ hold: () => true });
+    await waitFor(
+      async () => {
+        await other.maintenance.sweep();
+        return (await redis.keys(`{lc:${namespace}:*}:t:*`)).length === 0;
+      },
+      { what: 'the transaction to be ended and forgotten', everyMs: 50 },
+    );
+    proxy.resume();
+    await done;
+    expect(runs).to.equal(1);
+    const read = await other.getMany(SPREAD, { fresh: true });
+    expect(read.map((context) => context?.value)).to.deep.equal(SPREAD.map(() => ({ n: 1 })));
+  });
+
   /** In one shard there is one context that is written and one that is not there. */
   const idsOf = (name: ScriptName): readonly string[] => (name === 'transact' ? ['a'] : SPREAD);
 

@@ -81,8 +81,6 @@ describe('lua/decide.lua', () => {
 
   describe('of what was never prepared there', () => {
     for (const [want, after] of [
-      ['commit', -ASIDE],
-      ['commit', 1],
       ['abort', -ASIDE],
       ['abort', 1],
       ['ask', 1],
@@ -97,6 +95,11 @@ describe('lua/decide.lua', () => {
         expect(await lua.refused(() => prepare(lua, part, [commit('a', '2')]))).to.deep.equal(['ABORTED']);
       });
     }
+
+    for (const after of [-ASIDE, 1])
+      it(`commit, ${after} ms after its deadline: FORGOTTEN, and nothing is said that others could take for a decision`, async () => {
+        expect(await lua.refused(() => ask('commit', deadline + after))).to.deep.equal(['FORGOTTEN']);
+      });
 
     it('ask, before its deadline: UNDECIDED, and it may still be', async () => {
       expect(await lua.refused(() => ask('ask', deadline))).to.deep.equal(['UNDECIDED', deadline, '-']);
