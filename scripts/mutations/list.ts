@@ -100,4 +100,18 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'sentAt + 1_000 * ttlMs;',
     test: { file: 'test/integration/locks.test.ts', grep: 'aborts the signal before the time to live is over' },
   },
+  {
+    name: 'a transaction does not carry the fencing tokens of its locks',
+    file: 'src/transactions/AtomicContextPreserver.ts',
+    find: 'const fence = locks?.fenceOf(id) ?? 0;',
+    replace: 'const fence = 0;',
+    test: { file: 'test/integration/transactionLocks.test.ts', grep: 'is refused once that is broken' },
+  },
+  {
+    name: 'a transaction takes no locks',
+    file: 'src/store/ContextStore.ts',
+    find: 'lock === true ? lockedRun(this.#locks, deadline)',
+    replace: 'lock === true ? null',
+    test: { file: 'test/integration/transactionLocks.test.ts', grep: 'nobody conflicts' },
+  },
 ];
