@@ -165,7 +165,11 @@ describe('transactions that conflict', () => {
         await write(0);
         let reading = true;
         const wrote = (async () => {
-          for (let n = 1; reading; n += 1) await write(n);
+          for (let n = 1; reading; n += 1) {
+            await write(n);
+            // a reader comes through between two writes, and reads across many
+            await new Promise((resolve) => setTimeout(resolve, 3));
+          }
         })();
         const seen = new Set<unknown>();
         let last = 0;
@@ -175,7 +179,7 @@ describe('transactions that conflict', () => {
               const one = await tx.get(IDS[0]);
               return [one, ...(await tx.getMany(IDS.slice(1)))].map((context) => context?.value as number);
             },
-            { attempts: 10_000 },
+            { attempts: 10_000, timeout: '15s' },
           );
           expect(new Set(found), found.join(' ')).to.have.property('size', 1);
           expect(found[0]).to.be.at.least(last);
