@@ -398,7 +398,7 @@ describe('background queues', function () {
             closed = 'store';
           });
         // one attempt and a little; a start that is waited for takes ten seconds more
-        await waitFor(() => closed === 'store', { what: `the end (so far: ${closed})`, limitMs: 2_500 });
+        await waitFor(() => closed === 'store', { what: `the end (so far: ${closed})`, limitMs: 7_000 });
         server.resume();
         expect(logger.at('error')).to.deep.equal([]);
         expect(inline.up).to.equal(false);
