@@ -104,8 +104,9 @@ export const GRACE_MS = 60_000;
 export const PUBLISH = 'PUBLISH';
 /** How often a context is read again that is not found although it is there. */
 const MOST_DENIALS = 3;
-/** How often several are read again together; then each by itself. */
-const MOST_TOGETHER = 8;
+/** Contexts that are read as of one moment, and how often that is tried; then each is read by itself. */
+const MOST_TOGETHER = 100;
+const TOGETHER_TRIES = 8;
 /** Contexts that are remembered to be stored in chunks, so that reading one again takes one round trip. */
 const REMEMBERED = 10_000;
 
@@ -132,6 +133,8 @@ const LOST_CONTEXT: StoredContext = {
 };
 /** Stands for a context whose chunks have still to be asked for. */
 const CHUNKED = Symbol('chunked');
+/** Version, CRC-32 and intent as they stand a moment after a read. */
+type After = readonly (string | null)[];
 
 export class ContextCommands {
   readonly connection: RedisConnection;
@@ -329,7 +332,7 @@ export class ContextCommands {
   }
 
   /** What was read beside an intent may have been decided to be something else before: a reader never sees part of a transaction. */
-  async #overtaken(id: string, stored: StoredContext | null, deadline: Deadline): Promise<boolean> {
+  async #overtaken(id: string, stored: Pick<StoredContext, 'intent'> | null, deadline: Deadline): Promise<boolean> {
     const intent = stored === null || stored.intent === '' ? null : parseIntent(stored.intent);
     return intent !== null && this.intents !== null && (await this.intents.overtaken(id, intent, deadline));
   }
@@ -344,45 +347,88 @@ export class ContextCommands {
   }
 
   /**
-   * Several, as {@link read}, in the order of the ids. Where one was overtaken by a transaction, or has appeared since, all are read again: what
-   * was read of the others is from before.
+   * Several, as {@link read}, in the order of the ids; up to {@link MOST_TOGETHER} of them as of one moment, where that comes within a few tries: what
+   * they are at is asked once more behind the last of them, in the same round trip. What has not changed from its own reading on until then was all there
+   * at one time; where one has, or was overtaken by a transaction, all are read again.
    */
   async readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
+    const together = ids.length > 1 && ids.length <= MOST_TOGETHER;
     for (let tries = 0; ; tries += 1) {
-      const found = await this.#readMany(ids, deadline);
-      const judged = await Promise.all(found.map((stored, index) => this.#judged(ids[index] as string, stored, deadline)));
+      const found = await this.#readMany(ids, together, deadline);
+      const judged = await Promise.all(
+        found.map(({ stored, after }, index) => this.#judged(ids[index] as string, stored, after, deadline)),
+      );
       if (!judged.includes('again')) return judged as (StoredContext | null)[];
-      if (tries === MOST_TOGETHER)
+      if (tries === TOGETHER_TRIES)
         return Promise.all(judged.map((one, index) => (one === 'again' ? this.read(ids[index] as string, deadline) : one)));
     }
   }
 
   /** What was read, or that it is not that any more. Those that are asked in one tick share a pipeline. */
-  async #judged(id: string, stored: StoredContext | null, deadline: Deadline): Promise<StoredContext | null | 'again'> {
+  async #judged(
+    id: string,
+    stored: StoredContext | null,
+    after: After | null,
+    deadline: Deadline,
+  ): Promise<StoredContext | null | 'again'> {
     if (await this.#overtaken(id, stored, deadline)) return 'again';
+    if (after !== null) {
+      const [v = null, crc = null, intent = null] = after;
+      if ((v ?? '') !== (stored?.facts.v ?? '') || (v !== null && crc !== stored?.crc)) return 'again';
+      // one that has come since may have been decided, and be seen elsewhere
+      if (intent !== null && intent !== stored?.intent && (await this.#overtaken(id, { intent }, deadline))) return 'again';
+    }
     if (stored !== null && !stored.placeholder) return stored;
     const facts = await this.versionOf(id, deadline);
     if (facts === null) return null;
     return facts.lost === true ? LOST_CONTEXT : 'again';
   }
 
-  async #readMany(ids: readonly string[], deadline: Deadline): Promise<(StoredContext | null)[]> {
-    const ask = (client: Redis, id: string, all: boolean) => {
-      const key = contextKey(this.keys.shardOf(id), id);
-      return all
+  /** @param again - asks behind the last of them what each is at */
+  async #readMany(
+    ids: readonly string[],
+    again: boolean,
+    deadline: Deadline,
+  ): Promise<{ readonly stored: StoredContext | null; readonly after: After | null }[]> {
+    const keys = ids.map((id) => contextKey(this.keys.shardOf(id), id));
+    const ask = (client: Redis, index: number) => {
+      const [id, key] = [ids[index] as string, keys[index] as string];
+      return this.#chunked.has(id)
         ? client.hgetallBuffer(key).then((fields) => this.#whole(id, fields))
         : client.hmgetBuffer(key, ...READ_FIELDS).then((reply) => {
             const fields = named(reply);
             return isChunked(fields) ? CHUNKED : storedOrIntended(fields);
           });
     };
-    const first = await this.asked(deadline, 'read', (client) =>
-      Promise.all(ids.map((id) => ask(client, id, this.#chunked.has(id)))),
-    );
-    const left = ids.filter((_, index) => first[index] === CHUNKED);
-    if (left.length === 0) return first as (StoredContext | null)[];
-    const second = await this.asked(deadline, 'read', (client) => Promise.all(left.map((id) => ask(client, id, true))));
-    return first.map((found) => (found === CHUNKED ? second.shift() : found)) as (StoredContext | null)[];
+    for (;;) {
+      const [first, after] = await this.asked(deadline, 'read', (client) =>
+        Promise.all([
+          Promise.all(ids.map((_, index) => ask(client, index))),
+          again ? Promise.all(keys.map((key) => client.hmget(key, 'v', 'crc', 'intent'))) : null,
+        ]),
+      );
+      const left = ids.flatMap((_, index) => (first[index] === CHUNKED ? [index] : []));
+      if (left.length > 0 && again) {
+        for (const index of left) this.#chunked.set(ids[index] as string, true);
+        continue;
+      }
+      const second =
+        left.length === 0
+          ? []
+          : await this.asked(deadline, 'read', (client) =>
+              Promise.all(
+                left.map(async (index) => {
+                  const id = ids[index] as string;
+                  return [index, this.#whole(id, await client.hgetallBuffer(keys[index] as string))] as const;
+                }),
+              ),
+            );
+      const chunked = new Map(second);
+      return first.map((stored, index) => ({
+        stored: stored === CHUNKED ? (chunked.get(index) ?? null) : stored,
+        after: (after?.[index] as After | undefined) ?? null,
+      }));
+    }
   }
 
   #whole(id: string, fields: Record<string, Buffer>): StoredContext | null {

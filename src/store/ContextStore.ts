@@ -87,6 +87,8 @@ import { InlineWorkers } from './workersHook.js';
 
 /** A transaction that is not tried again. */
 const ONCE = { attempts: 1, locked: null } as const;
+/** How often several are read again where a replica was further than what was read. */
+const AHEAD_TRIES = 4;
 /** Most ids in one `getMany`. */
 const MANY = 1_000;
 const DEFAULT_QUEUE = 256;
@@ -216,7 +218,10 @@ export class ContextStore {
     return this.#read(id, options) as Promise<Context<T> | null>;
   }
 
-  /** Several contexts in the order of the ids, null where there is none; what replicas cannot answer comes in one round trip. */
+  /**
+   * Several contexts in the order of the ids, null where there is none; what replicas cannot answer comes in one round trip. With `fresh: true`
+   * up to 100 are as of one moment, unless they change all the while; a transaction promises that.
+   */
   async getMany(ids: readonly string[], options: Omit<ReadOptions, 'allowStale'> = {}): Promise<(Context | null)[]> {
     if (ids.length > MANY) {
       throw new ContextError('LIMIT_EXCEEDED', `getMany takes at most ${MANY} ids, not ${ids.length}: call it several times`, {
@@ -228,11 +233,19 @@ export class ContextStore {
     const deadline = this.#deadline('getMany', options);
     const answers = ids.map((id) => (options.fresh === true ? undefined : this.#replicas.answer(id)));
     const asked = ids.filter((_, index) => answers[index] === undefined);
-    const states =
-      asked.length === 0 ? [] : await traced('getMany', this.namespace, undefined, () => this.#reader.readMany(asked, deadline));
-    const found = new Map(asked.map((id, index) => [id, this.#replicas.seen(id, states[index] ?? null)]));
+    const found = asked.length === 0 ? new Map<string, Context | null>() : await this.#readTogether(asked, deadline);
     if (this.#ttl !== null) for (const id of ids) this.#used(id, found.get(id));
     return Promise.all(ids.map(async (id, index) => this.#out((await answers[index]) ?? found.get(id) ?? null)));
+  }
+
+  /** From Redis, as of one moment where that is possible; a replica that is further already is answered by only if that is of the same moment. */
+  async #readTogether(ids: readonly string[], deadline: Deadline): Promise<Map<string, Context | null>> {
+    for (let tries = 0; ; tries += 1) {
+      const states = await traced('getMany', this.namespace, undefined, () => this.#reader.readMany(ids, deadline));
+      const found = new Map(ids.map((id, index) => [id, this.#replicas.seen(id, states[index] ?? null)]));
+      const ahead = ids.some((id, index) => (found.get(id)?.version ?? 0) !== (states[index]?.version ?? 0));
+      if (!ahead || ids.length === 1 || tries === AHEAD_TRIES) return found;
+    }
   }
 
   async has(id: string, options: CallOptions = {}): Promise<boolean> {
