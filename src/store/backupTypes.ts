@@ -71,12 +71,17 @@ export interface ImportResult {
   readonly kept: number;
   /** Left out, because their time is over. */
   readonly expired: number;
-  /** Lines passed over (`skipDamaged`), the first 10,000 of them with why, and how many there are. */
+  /**
+   * Lines passed over (`skipDamaged`), the first 10,000 of them with why, and how many there are. The trailer is one of them where it counts other
+   * contexts than there are lines, whole and damaged.
+   */
   readonly damaged: readonly { readonly line: number; readonly id: string | null; readonly why: string }[];
   readonly damagedCount: number;
   /** Contexts that the export left out because they were damaged where it was made. */
   readonly leftOut: number;
-  /** Whether the export has its trailer. */
+  /** Contexts that the trailer counts, and that no line is there for, not even a damaged one (`skipDamaged`). */
+  readonly missing: number;
+  /** Whether the export has its trailer, and no line is missing, doubled or moved, as far as that can be told beside damaged ones. */
   readonly complete: boolean;
 }
 

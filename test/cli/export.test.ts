@@ -215,6 +215,11 @@ describe('the commands export and import', function () {
     const passed = await json<{ damaged: { line: number }[] }>(['import', file, '--skip-damaged'], target, 4);
     expect(passed).to.include({ ok: false, created: 199, damagedCount: 1 });
     expect(passed.damaged[0]?.line).to.equal(line);
+    const gone = join(folder, 'gone.ndjson');
+    writeFileSync(gone, readFileSync(file, 'utf8').replace(/^.*"n":(11|12),.*\n/gm, ''));
+    const missing = await run(['import', gone, '--skip-damaged', '--dry-run'], { namespace: target });
+    expect(missing.code).to.equal(4);
+    expect(missing.stdout).to.match(/197 there already, 2 passed over, 2 missing\n$/);
     expect(await json(['import', cut, '--partial'], target)).to.include({ created: 1, same: 199, complete: false });
     expect((await store.get('c-150'))?.checksum).to.equal((await looked.get('c-150'))?.checksum);
   });
