@@ -251,6 +251,9 @@ describe('the commands export and import', function () {
     expect(await refused(['export', '--out', `${file}.gz`, '--resume'], 2)).to.include('cannot be gone on with');
     expect(await refused(['export', '--out', join(folder, 'no', 'x')], 2)).to.match(/^INVALID_ARGUMENT: cannot write /);
     expect(await refused(['import', join(folder, 'nothing')], 2)).to.match(/^INVALID_ARGUMENT: cannot read /);
+    expect(await refused(['export', '--out', folder], 2)).to.equal(`INVALID_ARGUMENT: cannot write ${folder}: it is a folder\n`);
+    expect(existsSync(`${folder}.partial`)).to.equal(false);
+    expect(await refused(['import', folder], 2)).to.equal(`INVALID_ARGUMENT: cannot read ${folder}: it is a folder\n`);
     expect(await refused(['import', '-'], 4)).to.include('the export is empty');
     writeFileSync(file, gzipSync('x'));
     expect(await refused(['import', file], 2)).to.include('compressed');
