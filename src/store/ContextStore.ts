@@ -540,7 +540,7 @@ export class ContextStore {
 
   /**
    * Keeps a snapshot of contexts as they are at one moment, under a name and with a time to live of its own: of these ids (what does not exist is remembered as
-   * such), or of those with a prefix. Up to 100 contexts and 32 MiB of documents.
+   * such), or of those with a prefix, which includes that there are no others. Up to 100 contexts and 32 MiB of documents.
    *
    * @throws ContextError `CONFLICT` where there is one of this name and `replace` was not given, or where the contexts change all the time; `CORRUPT`,
    * `LIMIT_EXCEEDED`, `NOT_FOUND` where there is nothing to preserve
@@ -555,10 +555,13 @@ export class ContextStore {
   }
 
   /**
-   * Writes all contexts of a snapshot back, to the byte, or none of them; those that did not exist when it was made are deleted. They get new versions, and
-   * the expiries that they had, as points in time, unless `ttl` is given.
+   * Writes all contexts of a snapshot back, to the byte, or none of them; those that did not exist when it was made are deleted, and so is, unless `keepNew`
+   * is given, what was created since under the prefix that it was made of. They get new versions, and the expiries that they had, as points in time, unless
+   * `ttl` is given. `dryRun` finds out what would be done.
    *
-   * @throws ContextError `NOT_FOUND`, `CORRUPT` where anything of the snapshot is damaged; and as {@link transaction}
+   * @throws ContextError `NOT_FOUND`, `CORRUPT` where anything of the snapshot is damaged; `LIMIT_EXCEEDED` where it and what was created since are more than
+   * 100 contexts; and as {@link transaction}
+   * @example await store.restoreSnapshot('before-the-trip');
    */
   async restoreSnapshot(name: string, options: RestoreSnapshotOptions = {}): Promise<RestoreSnapshotResult> {
     return this.#preservation('restoreSnapshot', options).restore(name, options);

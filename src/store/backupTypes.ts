@@ -115,6 +115,10 @@ export interface PreserveResult extends SnapshotSummary {
 export interface RestoreSnapshotOptions extends CallOptions {
   /** Time to live of all that is restored, from now on. Without it each keeps the expiry that it had, as a point in time. */
   readonly ttl?: Duration | 'none';
+  /** Of a snapshot that was made of a prefix: leave what has been created under it since as it is; else that is deleted. @defaultValue false */
+  readonly keepNew?: boolean;
+  /** Find out what would be done, and write nothing. @defaultValue false */
+  readonly dryRun?: boolean;
 }
 
 export interface RestoreSnapshotResult {
@@ -126,4 +130,6 @@ export interface RestoreSnapshotResult {
   readonly deleted: readonly string[];
   /** Their time has come since: they were deleted. */
   readonly expired: readonly string[];
+  /** Created since, under the prefix that the snapshot was made of: they were deleted, or left as they are with `keepNew`. */
+  readonly createdSince: readonly string[];
 }
