@@ -1,5 +1,6 @@
 /** What export and import take and give back. */
 import type { ContextError } from '../core/errors.js';
+import type { Lock } from '../locks/types.js';
 import type { ExportPoint } from './ExportPoint.js';
 import type { CallOptions, Duration } from './types.js';
 
@@ -119,6 +120,11 @@ export interface RestoreSnapshotOptions extends CallOptions {
   readonly keepNew?: boolean;
   /** Find out what would be done, and write nothing. @defaultValue false */
   readonly dryRun?: boolean;
+  /**
+   * As for `transaction`. true: all that is written and deleted is locked meanwhile. A lock that is held already: what it covers is written and deleted
+   * with its fencing tokens, and where it is lost by then nothing is (`FENCED`). @defaultValue false
+   */
+  readonly lock?: boolean | Lock;
 }
 
 export interface RestoreSnapshotResult {

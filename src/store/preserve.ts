@@ -41,7 +41,7 @@ interface Parts {
   readonly idBytes: number;
   /** Finds out whether these versions are all there at one moment; 0: there is none. @throws ContextError `CONFLICT` */
   readonly together: (versions: ReadonlyMap<string, number>, deadline: Deadline) => Promise<void>;
-  /** Writes and deletes all of these, or none. */
+  /** Writes and deletes all of these, or none; under a lock where one was asked for. */
   readonly writeTogether: (changes: readonly Restored[], deadline: Deadline) => Promise<void>;
   /** Time of one step. */
   readonly deadline: () => Deadline;
@@ -76,7 +76,7 @@ export class Preservation {
     return { ...written, absent };
   }
 
-  /** @throws ContextError `NOT_FOUND`, `CORRUPT`, `CONFLICT` */
+  /** @throws ContextError `NOT_FOUND`, `CORRUPT`, `CONFLICT`, `LIMIT_EXCEEDED`, `FENCED` */
   async restore(name: string, options: RestoreSnapshotOptions): Promise<RestoreSnapshotResult> {
     checkId(name, this.#parts.idBytes);
     const { commands, deadline } = this.#parts;

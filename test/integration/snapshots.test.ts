@@ -8,6 +8,7 @@ import { type ContextStore, isContextError } from '../../src/index.js';
 import { seededRng } from '../helpers/random.js';
 import { randomBytes } from '../helpers/splices.js';
 import { forgetCopies, redisTime, refusal, untilRedisTime, useStores } from '../helpers/stores.js';
+import { waitFor } from '../helpers/waitFor.js';
 
 const HOUR = 3_600_000;
 
@@ -223,6 +224,50 @@ describe('snapshots', function () {
     expect(await there()).to.deep.equal(old);
     expect(await value(store, 's/0')).to.equal('old');
     expect(await other.restoreSnapshot('session')).to.deep.include({ ...expected, createdSince: [] });
+  });
+
+  for (const shards of [1, 8]) {
+    it(`are fenced by a lock that is held, deletions too, in ${shards} shards`, async () => {
+      const [store, other] = await stores.pair({ shards });
+      const ids = ['s/0', 's/1', 's/2'];
+      await store.set('s/0', 'old');
+      await store.preserve('session', { prefix: 's/' });
+      await store.preserve('named', ['s/0', 's/1']);
+      for (const id of ids) await store.set(id, 'new');
+      const values = async (): Promise<unknown[]> => Promise.all(ids.map((id) => value(other, id)));
+      for (const covered of ids) {
+        const lock = await store.tryLock(covered);
+        if (lock === null) throw new Error('somebody holds it');
+        expect(await other.breakLock(covered)).to.have.length(1);
+        await refusal('FENCED', () => store.restoreSnapshot('session', { lock }));
+        if (covered !== 's/2') await refusal('FENCED', () => store.restoreSnapshot('named', { lock }));
+        expect(await values(), covered).to.deep.equal(['new', 'new', 'new']);
+        await lock.release().catch(() => {});
+      }
+      await store.lock(ids, async (lock) => {
+        await refusal('INVALID_ARGUMENT', () => other.restoreSnapshot('session', { lock }));
+        await store.restoreSnapshot('session', { lock });
+      });
+      expect(await values()).to.deep.equal(['old', undefined, undefined]);
+    });
+  }
+
+  it('take locks of all that they write and delete, and wait for them, where that is asked', async () => {
+    const [store, other] = await stores.pair({ shards: 4 });
+    await store.set('s/0', 'old');
+    await store.preserve('session', { prefix: 's/' });
+    for (const held of ['s/0', 's/1']) {
+      await store.set('s/0', 'new');
+      await store.set('s/1', 'new');
+      const lock = await other.tryLock(held);
+      const restoring = store.restoreSnapshot('session', { lock: true });
+      await waitFor(async () => (await other.locks({ ids: [held] }))[0]?.waiters.length === 1, { what: 'the restore to wait' });
+      await other.set(held, 'last', lock === null ? {} : { lock });
+      await lock?.release();
+      await restoring;
+      expect(await Promise.all(['s/0', 's/1'].map((id) => value(other, id))), held).to.deep.equal(['old', undefined]);
+      expect(await other.locks()).to.deep.equal([]);
+    }
   });
 
   it('of a prefix are refused where too much was created there since, and nothing is done', async () => {
