@@ -22,6 +22,7 @@ export const isGzip = (file: string | undefined): boolean => file?.endsWith('.gz
  */
 export async function writeFile(file: string, lines: AsyncIterable<Buffer>, keep: number | null, gzip: boolean): Promise<void> {
   const partial = partialOf(file);
+  if (await isFolder(file)) throw new ContextError('INVALID_ARGUMENT', `cannot write ${file}: it is a folder`);
   const handle = await opened(partial, keep === null ? 'w' : 'a');
   try {
     if (keep !== null) await handle.truncate(keep);
@@ -122,12 +123,18 @@ async function* content(
 }
 
 async function sizeOf(file: string): Promise<number> {
-  try {
-    return (await stat(file)).size;
-  } catch (error) {
-    throw new ContextError('INVALID_ARGUMENT', `cannot read ${file}: ${(error as Error).message}`, { cause: error });
-  }
+  const found = await stat(file).catch((error: Error) => {
+    throw new ContextError('INVALID_ARGUMENT', `cannot read ${file}: ${error.message}`, { cause: error });
+  });
+  if (found.isDirectory()) throw new ContextError('INVALID_ARGUMENT', `cannot read ${file}: it is a folder`);
+  return found.size;
 }
+
+const isFolder = (file: string): Promise<boolean> =>
+  stat(file).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
 
 async function opened(file: string, flags: string): Promise<FileHandle> {
   try {

@@ -64,6 +64,11 @@ const SUM_END = Buffer.from('",');
 const SUM_DIGITS = 8;
 /** Where what the sum covers begins. */
 const BODY = SUM_START.length + SUM_DIGITS + SUM_END.length;
+/** What stands where in a mark, behind {@link BODY}. */
+const MARK_NAMES = [
+  [0, '"mark":'],
+  [8, '"shard":'],
+] as const;
 const CLOSE = Buffer.from('}');
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
@@ -174,6 +179,10 @@ const isText = (value: unknown): value is string => typeof value === 'string';
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
 const malformed = (line: number): ContextError => damagedLine(line, 'its sum is right, but it is no line of an export', '', '');
+
+/** Whether a damaged line was a mark, by either of two names in it; an id cannot spell them where they stand. */
+export const wasMark = (bytes: Buffer): boolean =>
+  MARK_NAMES.some(([at, name]) => bytes.toString('latin1', BODY + at, BODY + at + name.length) === name);
 
 /** What the error of a damaged line says. */
 export const damagedLine = (

@@ -22,6 +22,7 @@ import {
 import { bytesOf } from '../redis/storedContext.js';
 import type { ContextReader } from '../replica/ContextReader.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
+import type { TransactionRun } from '../transactions/AtomicContextPreserver.js';
 import type { Transaction } from '../transactions/Transaction.js';
 import type {
   ExportOptions,
@@ -336,11 +337,16 @@ export class ContextStore {
     const attempts = options.attempts ?? DEFAULT_ATTEMPTS;
     if (!(Number.isSafeInteger(attempts) && attempts >= 1))
       throw new ContextError('INVALID_ARGUMENT', `attempts is ${String(attempts)}; it must be a whole number of at least 1`);
-    const { lock = false } = options;
-    const locked = lock === false ? null : lock === true ? lockedRun(this.#locks, deadline) : heldRun(this.#locks, lock);
+    const locked = this.#locked(options, deadline);
     return traced('transaction', this.namespace, undefined, () =>
       this.#transactions.preserver.run(run, { attempts, locked }, deadline),
     );
+  }
+
+  /** What a transaction runs under, by its option `lock`. */
+  #locked({ lock = false }: Pick<TransactionOptions, 'lock'>, deadline: Deadline): TransactionRun['locked'] {
+    if (lock === false) return null;
+    return lock === true ? lockedRun(this.#locks, deadline) : heldRun(this.#locks, lock);
   }
 
   /**
@@ -552,7 +558,7 @@ export class ContextStore {
 
   /**
    * Keeps a snapshot of contexts as they are at one moment, under a name and with a time to live of its own: of these ids (what does not exist is remembered as
-   * such), or of those with a prefix. Up to 100 contexts and 32 MiB of documents.
+   * such), or of those with a prefix, which includes that there are no others. Up to 100 contexts and 32 MiB of documents.
    *
    * @throws ContextError `CONFLICT` where there is one of this name and `replace` was not given, or where the contexts change all the time; `CORRUPT`,
    * `LIMIT_EXCEEDED`, `NOT_FOUND` where there is nothing to preserve
@@ -567,10 +573,13 @@ export class ContextStore {
   }
 
   /**
-   * Writes all contexts of a snapshot back, to the byte, or none of them; those that did not exist when it was made are deleted. They get new versions, and
-   * the expiries that they had, as points in time, unless `ttl` is given.
+   * Writes all contexts of a snapshot back, to the byte, or none of them; those that did not exist when it was made are deleted, and so is, unless `keepNew`
+   * is given, what was created since under the prefix that it was made of. They get new versions, and the expiries that they had, as points in time, unless
+   * `ttl` is given. `dryRun` finds out what would be done; `lock` is as for {@link transaction}.
    *
-   * @throws ContextError `NOT_FOUND`, `CORRUPT` where anything of the snapshot is damaged; and as {@link transaction}
+   * @throws ContextError `NOT_FOUND`, `CORRUPT` where anything of the snapshot is damaged; `LIMIT_EXCEEDED` where it and what was created since are more than
+   * 100 contexts; and as {@link transaction}
+   * @example await store.restoreSnapshot('before-the-trip');
    */
   async restoreSnapshot(name: string, options: RestoreSnapshotOptions = {}): Promise<RestoreSnapshotResult> {
     return this.#preservation('restoreSnapshot', options).restore(name, options);
@@ -586,7 +595,7 @@ export class ContextStore {
     return this.#preservation('dropSnapshot', options).drop(name);
   }
 
-  #preservation(call: CallName, options: CallOptions): Preservation {
+  #preservation(call: CallName, options: CallOptions & Pick<RestoreSnapshotOptions, 'lock'>): Preservation {
     checkCallOptions(call, options);
     const { preserver } = this.#transactions;
     return new Preservation({
@@ -603,7 +612,7 @@ export class ContextStore {
               else tx.setBytes(change.id, change.bytes, { ttl: change.ttl });
             }
           },
-          { attempts: DEFAULT_ATTEMPTS, locked: null },
+          { attempts: DEFAULT_ATTEMPTS, locked: this.#locked(options, deadline) },
           deadline,
         ),
       deadline: this.#steps(call, options),

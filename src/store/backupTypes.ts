@@ -1,5 +1,6 @@
 /** What export and import take and give back. */
 import type { ContextError } from '../core/errors.js';
+import type { Lock } from '../locks/types.js';
 import type { ExportPoint } from './ExportPoint.js';
 import type { CallOptions, Duration } from './types.js';
 
@@ -71,12 +72,17 @@ export interface ImportResult {
   readonly kept: number;
   /** Left out, because their time is over. */
   readonly expired: number;
-  /** Lines passed over (`skipDamaged`), the first 10,000 of them with why, and how many there are. */
+  /**
+   * Lines passed over (`skipDamaged`), the first 10,000 of them with why, and how many there are. The trailer is one of them where it counts other
+   * contexts than there are lines, whole and damaged.
+   */
   readonly damaged: readonly { readonly line: number; readonly id: string | null; readonly why: string }[];
   readonly damagedCount: number;
   /** Contexts that the export left out because they were damaged where it was made. */
   readonly leftOut: number;
-  /** Whether the export has its trailer. */
+  /** Contexts that the trailer counts, and that no line is there for, not even a damaged one (`skipDamaged`). */
+  readonly missing: number;
+  /** Whether the export has its trailer, and no line is missing, doubled or moved, as far as that can be told beside damaged ones. */
   readonly complete: boolean;
 }
 
@@ -110,6 +116,15 @@ export interface PreserveResult extends SnapshotSummary {
 export interface RestoreSnapshotOptions extends CallOptions {
   /** Time to live of all that is restored, from now on. Without it each keeps the expiry that it had, as a point in time. */
   readonly ttl?: Duration | 'none';
+  /** Of a snapshot that was made of a prefix: leave what has been created under it since as it is; else that is deleted. @defaultValue false */
+  readonly keepNew?: boolean;
+  /** Find out what would be done, and write nothing. @defaultValue false */
+  readonly dryRun?: boolean;
+  /**
+   * As for `transaction`. true: all that is written and deleted is locked meanwhile. A lock that is held already: what it covers is written and deleted
+   * with its fencing tokens, and where it is lost by then nothing is (`FENCED`). @defaultValue false
+   */
+  readonly lock?: boolean | Lock;
 }
 
 export interface RestoreSnapshotResult {
@@ -121,4 +136,6 @@ export interface RestoreSnapshotResult {
   readonly deleted: readonly string[];
   /** Their time has come since: they were deleted. */
   readonly expired: readonly string[];
+  /** Created since, under the prefix that the snapshot was made of: they were deleted, or left as they are with `keepNew`. */
+  readonly createdSince: readonly string[];
 }

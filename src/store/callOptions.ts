@@ -31,7 +31,7 @@ const NAMES = {
   export: [...CALL, 'prefix', 'resume', 'progress', 'damaged'],
   exportPoint: CALL,
   preserve: [...CALL, 'ttl', 'replace'],
-  restoreSnapshot: [...CALL, 'ttl'],
+  restoreSnapshot: [...CALL, 'ttl', 'keepNew', 'dryRun', 'lock'],
   snapshots: CALL,
   dropSnapshot: CALL,
   import: [...CALL, 'ifExists', 'partial', 'skipDamaged', 'dryRun', 'concurrency', 'progress'],

@@ -1,7 +1,14 @@
 /** Reads an export from anywhere, line by line in bounded memory, and verifies every byte of it on the way. */
 import { createHash } from 'node:crypto';
 import { ContextError, isContextError } from '../core/errors.js';
-import { damagedLine, type ExportHeader, type ExportRecord, type ExportTrailer, readRecord } from '../core/exportFormat.js';
+import {
+  damagedLine,
+  type ExportHeader,
+  type ExportRecord,
+  type ExportTrailer,
+  readRecord,
+  wasMark,
+} from '../core/exportFormat.js';
 import type { ExportSource } from './backupTypes.js';
 import { ExportPoint } from './ExportPoint.js';
 
@@ -42,10 +49,14 @@ export async function* linesOf(source: ExportSource): AsyncGenerator<RawLine> {
 export interface ReadLine {
   readonly line: number;
   readonly record: ExportRecord;
+  /** Of the trailer: contexts that it counts, and that no line is there for, not even a damaged one. */
+  readonly missing?: number;
+  /** Of the trailer: whether nothing is missing, doubled or moved, as far as that can be told beside damaged lines. */
+  readonly whole?: boolean;
 }
 
 export interface ReaderOptions {
-  /** Is told of each damaged line, which is passed over; without it the first one ends it. */
+  /** Is told of each damaged line, which is passed over, and of the trailer where it counts others; without it the first one ends it. */
   readonly damaged?: (line: number, error: ContextError) => void;
   /** Do without a trailer. */
   readonly partial?: boolean;
@@ -62,7 +73,8 @@ export async function* readExport(source: ExportSource, options: ReaderOptions =
   const { damaged, partial = false } = options;
   const whole = createHash('sha256');
   let trailer: ExportTrailer | null = null;
-  let [contexts, bytes, last, faults] = [0, 0, 0, 0];
+  // of the damaged lines those apart that may have been contexts
+  let [contexts, bytes, last, faults, lost] = [0, 0, 0, 0, 0];
   const fault = (line: number, error: unknown): void => {
     if (damaged === undefined || !isContextError(error) || error.code !== 'CORRUPT') throw error;
     faults += 1;
@@ -82,12 +94,19 @@ export async function* readExport(source: ExportSource, options: ReaderOptions =
       }
       if (record.kind === 'end') {
         trailer = record;
-        if (faults === 0) checkTrailer(record, line, { contexts, bytes, sha256: whole.copy().digest('hex') });
+        const wrong =
+          faults === 0
+            ? differing(record, line, { contexts, bytes, sha256: whole.copy().digest('hex') })
+            : uncounted(record, line, contexts, lost);
+        if (wrong !== null) fault(line, wrong);
+        yield { line, record, missing: Math.max(0, record.contexts - contexts - lost), whole: wrong === null };
+        continue;
       }
       yield { line, record };
     } catch (error) {
       // a last line without its end was cut off: what is missing is said below
       if (ended || trailer !== null || !isDamage(error)) fault(line, error);
+      if (line > 1 && !wasMark(raw)) lost += 1;
     }
     whole.update(raw).update(ended ? '\n' : '');
   }
@@ -107,20 +126,31 @@ const misplaced = (line: number): ContextError =>
     ? new ContextError('INVALID_ARGUMENT', 'this does not begin with the header of an export')
     : damagedLine(line, 'it is a header', 'a header in line 1 alone', `one in line ${line}`);
 
-function checkTrailer(
+/** In what the trailer is not borne out by the lines before it; null: in nothing. */
+function differing(
   trailer: ExportTrailer,
   line: number,
   found: { readonly contexts: number; readonly bytes: number; readonly sha256: string },
-): void {
-  for (const name of ['contexts', 'bytes', 'sha256'] as const) {
-    if (trailer[name] !== found[name])
-      throw damagedLine(
-        line,
-        `lines are missing, or are others: the trailer says ${name} ${trailer[name]}, and there are ${found[name]}`,
-        trailer[name],
-        found[name],
-      );
-  }
+): ContextError | null {
+  const name = (['contexts', 'bytes', 'sha256'] as const).find((one) => trailer[one] !== found[one]);
+  if (name === undefined) return null;
+  return damagedLine(
+    line,
+    `lines are missing, or are others: the trailer says ${name} ${trailer[name]}, and there are ${found[name]}`,
+    trailer[name],
+    found[name],
+  );
+}
+
+/** The same beside damaged lines: all that can be told then is whether they are as many as are wanting. */
+function uncounted(trailer: ExportTrailer, line: number, contexts: number, lost: number): ContextError | null {
+  if (contexts + lost === trailer.contexts) return null;
+  return damagedLine(
+    line,
+    `lines are missing, or are others: the trailer says contexts ${trailer.contexts}, and there are ${contexts}, and ${lost} that may be among the damaged lines`,
+    trailer.contexts,
+    contexts + lost,
+  );
 }
 
 /** What an export holds, once all of it was verified. */
@@ -131,7 +161,9 @@ export interface ExportSummary {
   readonly bytes: number;
   /** Contexts that the export left out because they were damaged where it was made. */
   readonly leftOut: number;
-  /** Whether it has its trailer. */
+  /** Contexts that the trailer counts, and that no line is there for, not even a damaged one that was passed over. */
+  readonly missing: number;
+  /** Whether it has its trailer, and no line is missing, doubled or moved, as far as that can be told beside damaged ones. */
   readonly complete: boolean;
 }
 
@@ -144,16 +176,16 @@ export interface ExportSummary {
 export async function verifyExport(source: ExportSource, options: ReaderOptions = {}): Promise<ExportSummary> {
   let header: ExportHeader | null = null;
   let end: ExportTrailer | null = null;
-  let [contexts, bytes] = [0, 0];
-  for await (const { record } of readExport(source, options)) {
+  let [contexts, bytes, missing, complete] = [0, 0, 0, false];
+  for await (const { record, missing: wanting = 0, whole = false } of readExport(source, options)) {
     if (record.kind === 'header') header = record;
-    else if (record.kind === 'end') end = record;
+    else if (record.kind === 'end') [end, missing, complete] = [record, wanting, whole];
     else if (record.kind === 'context') {
       contexts += 1;
       bytes += record.data.length;
     }
   }
-  return { header, contexts, bytes, leftOut: end?.damaged ?? 0, complete: end !== null };
+  return { header, contexts, bytes, leftOut: end?.damaged ?? 0, missing, complete };
 }
 
 /**

@@ -69,6 +69,7 @@ class Import {
     expired: 0,
     damagedCount: 0,
     leftOut: 0,
+    missing: 0,
     complete: false,
   };
 
@@ -104,11 +105,15 @@ class Import {
       const counted = countBytes(source, (bytes) => {
         read += bytes;
       });
-      for await (const { line, record } of readExport(counted, { partial, ...(skipDamaged ? { damaged: passed } : {}) })) {
+      for await (const { line, record, missing = 0, whole = false } of readExport(counted, {
+        partial,
+        ...(skipDamaged ? { damaged: passed } : {}),
+      })) {
         this.#checkEnded();
         lines = line;
         if (record.kind === 'end') {
-          counts.complete = true;
+          counts.complete = whole;
+          counts.missing = missing;
           counts.leftOut = record.damaged;
         }
         if (record.kind !== 'context' || !this.#fits(line, record)) continue;

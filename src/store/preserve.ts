@@ -41,7 +41,7 @@ interface Parts {
   readonly idBytes: number;
   /** Finds out whether these versions are all there at one moment; 0: there is none. @throws ContextError `CONFLICT` */
   readonly together: (versions: ReadonlyMap<string, number>, deadline: Deadline) => Promise<void>;
-  /** Writes and deletes all of these, or none. */
+  /** Writes and deletes all of these, or none; under a lock where one was asked for. */
   readonly writeTogether: (changes: readonly Restored[], deadline: Deadline) => Promise<void>;
   /** Time of one step. */
   readonly deadline: () => Deadline;
@@ -64,18 +64,19 @@ export class Preservation {
     checkId(name, this.#parts.idBytes);
     const { ttl = DEFAULT_TTL, replace = false } = options;
     const ttlMs = ttl === 'none' ? null : timeToLive(ttl);
-    const ids = [...new Set('prefix' in what ? await this.#withPrefix(what.prefix) : what)];
+    const prefix = 'prefix' in what ? what.prefix : null;
+    const ids = 'prefix' in what ? await this.#withPrefix(what.prefix) : [...new Set(what)];
     for (const id of ids) checkId(id, this.#parts.idBytes);
     if (ids.length > MOST_CONTEXTS) throw tooMany(ids.length);
     if (ids.length === 0)
       throw new ContextError('NOT_FOUND', 'there is nothing to preserve: no ids were given, or no context has this prefix');
-    const members = await this.#read(ids);
-    const written = await this.#snapshots.write(name, members, { ttlMs, replace }, this.#parts.deadline);
+    const members = await this.#read(ids, prefix);
+    const written = await this.#snapshots.write(name, members, { prefix, ttlMs, replace }, this.#parts.deadline);
     const absent = members.filter(({ document }) => document === null).map(({ id }) => id);
     return { ...written, absent };
   }
 
-  /** @throws ContextError `NOT_FOUND`, `CORRUPT`, `CONFLICT` */
+  /** @throws ContextError `NOT_FOUND`, `CORRUPT`, `CONFLICT`, `LIMIT_EXCEEDED`, `FENCED` */
   async restore(name: string, options: RestoreSnapshotOptions): Promise<RestoreSnapshotResult> {
     checkId(name, this.#parts.idBytes);
     const { commands, deadline } = this.#parts;
@@ -94,7 +95,9 @@ export class Preservation {
       // its time is over: it would not be there any more
       return life > 0 ? { id, bytes, ttl: life } : { id, bytes: null };
     });
-    await this.#parts.writeTogether(changes, deadline());
+    const since = snapshot.prefix === null ? [] : await this.#createdSince(snapshot.prefix, snapshot.members, options);
+    if (options.keepNew !== true) changes.push(...since.map((id): Restored => ({ id, bytes: null })));
+    if (options.dryRun !== true) await this.#parts.writeTogether(changes, deadline());
     const written = new Set(changes.flatMap(({ id, bytes }) => (bytes === null ? [] : [id])));
     const ids = (keep: (member: SnapshotMember) => boolean): string[] => snapshot.members.filter(keep).map(({ id }) => id);
     return {
@@ -103,6 +106,7 @@ export class Preservation {
       restored: ids(({ id }) => written.has(id)),
       deleted: ids(({ document }) => document === null),
       expired: ids(({ id, document }) => document !== null && !written.has(id)),
+      createdSince: since,
     };
   }
 
@@ -115,8 +119,26 @@ export class Preservation {
     return this.#snapshots.drop(name, this.#parts.deadline);
   }
 
+  /** What there is under the prefix of a snapshot, and not in it. @throws ContextError `LIMIT_EXCEEDED` where not all of that can be deleted with it */
+  async #createdSince(
+    prefix: string,
+    members: readonly SnapshotMember[],
+    { keepNew = false }: RestoreSnapshotOptions,
+  ): Promise<string[]> {
+    const known = new Set(members.map(({ id }) => id));
+    const since = (await this.#withPrefix(prefix)).filter((id) => !known.has(id));
+    const found = known.size + since.length;
+    if (keepNew || found <= MOST_CONTEXTS) return since;
+    throw new ContextError(
+      'LIMIT_EXCEEDED',
+      `the snapshot has ${known.size} contexts, and ${since.length} were created under ${JSON.stringify(prefix)} since: together at most ` +
+        `${MOST_CONTEXTS} can be restored and deleted as one; delete some of them before, or leave them with keepNew (--keep-new)`,
+      { limit: 'snapshot.contexts', expected: MOST_CONTEXTS, found },
+    );
+  }
+
   async #withPrefix(prefix: string): Promise<string[]> {
-    const ids: string[] = [];
+    const ids = new Set<string>();
     let cursor: string | null = null;
     do {
       const page: Awaited<ReturnType<typeof listContexts>> = await listContexts(
@@ -124,24 +146,33 @@ export class Preservation {
         { prefix, limit: 1_000, ...(cursor === null ? {} : { cursor }) },
         this.#parts.deadline(),
       );
-      ids.push(...page.items.map(({ id }) => id));
+      for (const { id } of page.items) ids.add(id);
       cursor = page.cursor;
     } while (cursor !== null);
-    return ids;
+    return [...ids].sort();
   }
 
-  /** All of them as they were at one moment. */
-  async #read(ids: readonly string[]): Promise<SnapshotMember[]> {
+  /** All of them as they were at one moment, and with a prefix none is missing that was there then and still is. */
+  async #read(given: readonly string[], prefix: string | null): Promise<SnapshotMember[]> {
+    let ids = given;
     for (let reads = 1; ; reads += 1) {
       const members = await this.#readOnce(ids);
       try {
         const versions = new Map(members.map(({ id, document }) => [id, document?.version ?? 0]));
         await this.#parts.together(versions, this.#parts.deadline());
-        return members;
       } catch (error) {
         if (!isContextError(error) || error.code !== 'CONFLICT' || reads === READS) throw error;
         await pause(Math.random() * Math.min(BACKOFF_MOST_MS, 2 ** Math.min(reads, 10)));
+        continue;
       }
+      if (prefix === null) return members;
+      // what came after the first look and was not in it would be deleted by a restore
+      const more = (await this.#withPrefix(prefix)).filter((id) => !ids.includes(id));
+      if (more.length === 0) return members;
+      ids = [...ids, ...more];
+      if (ids.length > MOST_CONTEXTS) throw tooMany(ids.length);
+      if (reads === READS)
+        throw new ContextError('CONFLICT', `contexts are created under ${JSON.stringify(prefix)} all the time: try again`);
     }
   }
 

@@ -33,12 +33,17 @@ export interface SnapshotFacts {
 }
 
 export interface Snapshot extends SnapshotFacts {
+  /** It is of all contexts whose ids begin with this; null: of those that were named. */
+  readonly prefix: string | null;
   readonly members: readonly SnapshotMember[];
 }
 
 const FORMAT = '1';
 const HEAD = ['name', 'at', 'by', 'count', 'bytes'] as const;
-const META = ['format', 'op', ...HEAD, 'contexts', 'sha'] as const;
+const META = ['format', 'op', ...HEAD, 'scope', 'contexts', 'sha'] as const;
+/** What its contexts are, in the field `scope`: those that were named, or all with the prefix that follows. */
+const NAMED = 'ids';
+const PREFIXED = 'prefix ';
 /** Compressed bytes in one field, and in one call at most. */
 const PART = 256 * 1024;
 const CALL_BYTES = 512 * 1024;
@@ -77,7 +82,7 @@ export class Snapshots {
   async write(
     name: string,
     members: readonly SnapshotMember[],
-    how: { readonly ttlMs: number | null; readonly replace: boolean },
+    how: { readonly prefix: string | null; readonly ttlMs: number | null; readonly replace: boolean },
     deadline: () => Deadline,
   ): Promise<SnapshotFacts & { readonly expiresAt: number | null }> {
     const bytes = checkSize(members);
@@ -101,6 +106,7 @@ export class Snapshots {
       by: facts.by,
       count: String(members.length),
       bytes: String(bytes),
+      scope: how.prefix === null ? NAMED : `${PREFIXED}${how.prefix}`,
     };
     for (const [field, value] of Object.entries({ ...head, contexts: lines, sha: shaOf({ ...head, contexts: lines }) }))
       await pieces.add(field, value);
@@ -142,7 +148,8 @@ export class Snapshots {
     const lines = meta.contexts.split('\n').slice(0, -1).map(parseLine);
     const packed = await this.#packed(name, meta.op, lines, deadline);
     const members = lines.map((line, index) => unpack(name, line, packed[index] ?? Buffer.alloc(0)));
-    return { ...factsOf(meta), members };
+    const prefix = meta.scope.startsWith(PREFIXED) ? meta.scope.slice(PREFIXED.length) : null;
+    return { ...factsOf(meta), prefix, members };
   }
 
   /** The compressed documents, in the order of the lines. */
@@ -237,8 +244,8 @@ const factsOf = ({ name, at, by, count, bytes }: Meta): SnapshotFacts => ({
 });
 
 /** Over all but the compressed bytes, whose SHA-1s are in the list. */
-const shaOf = ({ format, name, at, by, count, bytes, contexts }: Omit<Meta, 'op' | 'sha'>): string =>
-  sha1Hex(`${format} ${at} ${count} ${bytes} ${by}\n${name}\n${contexts}`);
+const shaOf = ({ format, name, at, by, count, bytes, scope, contexts }: Omit<Meta, 'op' | 'sha'>): string =>
+  sha1Hex(`${format} ${at} ${count} ${bytes} ${by}\n${name}\n${scope}\n${contexts}`);
 
 /** `<version> <crc> <sha> <bytes> <expiresAt|-> <encoding> <zsum> <zbytes> <id>`; version 0 and `-` where it did not exist. */
 async function pack({

@@ -1,23 +1,35 @@
 /** The commands export and import: files, pipes, kills and signals in the middle, exit codes. */
 import { execFile } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import { ContextStore, verifyExport } from '../../src/index.js';
 import { uniqueNamespace } from '../helpers/namespace.js';
 import { RedisServer } from '../helpers/RedisServer.js';
-import { type CliOptions, CliProcess, type CliResult, runCli } from '../helpers/runCli.js';
+import { type CliOptions, CliProcess, type CliResult, PROGRAM, runCli } from '../helpers/runCli.js';
 import { TcpProxy } from '../helpers/TcpProxy.js';
 import { waitFor } from '../helpers/waitFor.js';
 
-const CONTEXTS = 5_000;
-/** Long enough for an export to be seen while it is under way. */
+const CONTEXTS = 1_000;
+/** Some 4 MB in all of them: more than is read at a time. */
 const TEXT = 'so '.repeat(1_400);
+
+interface Hold {
+  readonly direction: 'up' | 'down';
+  readonly measure: (chunk: Buffer) => number;
+  readonly most: number;
+}
+/** Of the four of an export. */
+const THREE_MEGABYTES: Hold = { direction: 'down', measure: (chunk) => chunk.length, most: 3_000_000 };
+/** An import names each twice: it looks for it, and writes it. */
+const SOME_HUNDRED_CONTEXTS: Hold = {
+  direction: 'up',
+  measure: (chunk) => chunk.toString('latin1').split('}:c:c-').length - 1,
+  most: 600,
+};
 
 describe('the commands export and import', function () {
   this.timeout(120_000);
@@ -31,7 +43,6 @@ describe('the commands export and import', function () {
   before(async () => {
     server = await RedisServer.start();
     proxy = await TcpProxy.start(server.port);
-    proxy.delay(2);
   });
   after(async () => {
     await proxy.close();
@@ -43,6 +54,7 @@ describe('the commands export and import', function () {
     file = join(folder, 'all.ndjson');
   });
   afterEach(async () => {
+    proxy.resume();
     for (const store of opened.splice(0)) await store.close();
     rmSync(folder, { recursive: true, force: true });
   });
@@ -64,9 +76,22 @@ describe('the commands export and import', function () {
 
   const run = (args: readonly string[], options: Partial<CliOptions> = {}): Promise<CliResult> =>
     runCli(args, { url: server.url, namespace, ...options });
-  /** Through a proxy of this process, so that it gets no further while nobody here looks. */
-  const start = (args: readonly string[], name = namespace): CliProcess =>
-    new CliProcess(args, { url: proxy.url, namespace: name });
+  /** Through a proxy that lets no more through once so much has passed, until it is resumed: it is certainly under way then. */
+  function start(args: readonly string[], { direction, measure, most }: Hold, name = namespace): CliProcess {
+    let passed = 0;
+    const end = proxy.drop({
+      direction,
+      when: (chunk) => {
+        passed += measure(chunk);
+        if (passed > most) {
+          proxy.pause(direction);
+          end();
+        }
+        return false;
+      },
+    });
+    return new CliProcess(args, { url: proxy.url, namespace: name });
+  }
   const into = (name: string, ...args: string[]): Promise<CliResult> => run(args, { namespace: name });
 
   async function json<T = Record<string, unknown>>(args: readonly string[], name = namespace, code = 0): Promise<T> {
@@ -110,13 +135,14 @@ describe('the commands export and import', function () {
 
   it('go on with an export that was killed in the middle, wherever its file was cut off or damaged', async () => {
     await filled(CONTEXTS, TEXT);
-    const killed = start(['export', '--out', file]);
+    const killed = start(['export', '--out', file], THREE_MEGABYTES);
     await waitFor(() => existsSync(`${file}.partial`) && statSync(`${file}.partial`).size > 1_000_000, {
       what: 'the first megabyte of the export',
       limitMs: 30_000,
     });
     killed.child.kill('SIGKILL');
     await killed.result();
+    proxy.resume();
     expect(existsSync(file), 'it was not killed in the middle').to.equal(false);
     const partial = readFileSync(`${file}.partial`);
     // as it is; cut within a line; a damaged byte far behind the first mark
@@ -148,12 +174,13 @@ describe('the commands export and import', function () {
     const target = uniqueNamespace('to');
     const store = await open(target);
     const contexts = async (): Promise<number> => (await store.stats()).shards[0]?.contexts ?? 0;
-    const killed = start(['import', file], target);
-    await waitFor(async () => (await contexts()) >= 300, { what: '300 contexts of the import', limitMs: 30_000 });
+    const killed = start(['import', file], SOME_HUNDRED_CONTEXTS, target);
+    await waitFor(async () => (await contexts()) >= 100, { what: '100 contexts of the import', limitMs: 30_000 });
     killed.child.kill('SIGKILL');
     await killed.result();
+    proxy.resume();
     const there = await contexts();
-    expect(there, 'it was not killed in the middle').to.be.within(300, CONTEXTS - 1);
+    expect(there, 'it was not killed in the middle').to.be.within(100, CONTEXTS - 1);
     expect(await json(['import', file, '--if-exists', 'replace'], target)).to.include({
       created: CONTEXTS - there,
       same: there,
@@ -164,21 +191,23 @@ describe('the commands export and import', function () {
 
   it('end in order at a Ctrl-C, and say how to go on', async () => {
     await filled(CONTEXTS, TEXT);
-    const exporting = start(['export', '--out', file]);
+    const exporting = start(['export', '--out', file], THREE_MEGABYTES);
     await waitFor(() => existsSync(`${file}.partial`) && statSync(`${file}.partial`).size > 0, {
       what: 'the export',
       limitMs: 30_000,
     });
     exporting.child.kill('SIGINT');
+    proxy.resume();
     const stopped = await exporting.result();
     expect(stopped.code).to.equal(130);
     expect(stopped.stderr).to.match(/^stopped after [\d,]+ contexts: go on with --resume\n$/);
     await json(['export', '--out', file, '--resume']);
     const target = uniqueNamespace('to');
     const store = await open(target);
-    const importing = start(['import', file], target);
+    const importing = start(['import', file], SOME_HUNDRED_CONTEXTS, target);
     await waitFor(async () => ((await store.stats()).shards[0]?.contexts ?? 0) > 0, { what: 'the import', limitMs: 30_000 });
     importing.child.kill('SIGINT');
+    proxy.resume();
     const ended = await importing.result();
     expect(ended).to.include({ code: 130, stdout: '' });
     expect(ended.stderr).to.match(/^stopped: run the same command again to go on/);
@@ -215,6 +244,11 @@ describe('the commands export and import', function () {
     const passed = await json<{ damaged: { line: number }[] }>(['import', file, '--skip-damaged'], target, 4);
     expect(passed).to.include({ ok: false, created: 199, damagedCount: 1 });
     expect(passed.damaged[0]?.line).to.equal(line);
+    const gone = join(folder, 'gone.ndjson');
+    writeFileSync(gone, readFileSync(file, 'utf8').replace(/^.*"n":(11|12),.*\n/gm, ''));
+    const missing = await run(['import', gone, '--skip-damaged', '--dry-run'], { namespace: target });
+    expect(missing.code).to.equal(4);
+    expect(missing.stdout).to.match(/197 there already, 2 passed over, 2 missing\n$/);
     expect(await json(['import', cut, '--partial'], target)).to.include({ created: 1, same: 199, complete: false });
     expect((await store.get('c-150'))?.checksum).to.equal((await looked.get('c-150'))?.checksum);
   });
@@ -246,6 +280,9 @@ describe('the commands export and import', function () {
     expect(await refused(['export', '--out', `${file}.gz`, '--resume'], 2)).to.include('cannot be gone on with');
     expect(await refused(['export', '--out', join(folder, 'no', 'x')], 2)).to.match(/^INVALID_ARGUMENT: cannot write /);
     expect(await refused(['import', join(folder, 'nothing')], 2)).to.match(/^INVALID_ARGUMENT: cannot read /);
+    expect(await refused(['export', '--out', folder], 2)).to.equal(`INVALID_ARGUMENT: cannot write ${folder}: it is a folder\n`);
+    expect(existsSync(`${folder}.partial`)).to.equal(false);
+    expect(await refused(['import', folder], 2)).to.equal(`INVALID_ARGUMENT: cannot read ${folder}: it is a folder\n`);
     expect(await refused(['import', '-'], 4)).to.include('the export is empty');
     writeFileSync(file, gzipSync('x'));
     expect(await refused(['import', file], 2)).to.include('compressed');
@@ -262,8 +299,8 @@ describe('the commands export and import', function () {
   it('do what docs/BACKUP.md says, command by command', async () => {
     const store = await open('agents');
     await store.set('user-42', { turns: [] });
-    const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
-    const program = `#!/bin/sh\nexec '${process.execPath}' --import '${pathToFileURL(createRequire(import.meta.url).resolve('tsx'))}' '${main}' "$@"\n`;
+    const words = [process.execPath, ...PROGRAM].map((word) => `'${word}'`).join(' ');
+    const program = `#!/bin/sh\nexec ${words} "$@"\n`;
     writeFileSync(join(folder, 'lukhas-context'), program, { mode: 0o755 });
     const env = { ...process.env, PATH: [folder, process.env.PATH].join(delimiter), REDIS_URL: server.url };
     const commands = [...readFileSync('docs/BACKUP.md', 'utf8').matchAll(/^```sh\n([\s\S]*?)^```$/gm)].flatMap(([, body = '']) =>

@@ -47,6 +47,16 @@ describe('the commands preserve, snapshots and restore --snapshot', function () 
       ...{ restored: ['user-42', 'user-43'], deleted: [], expired: [] },
     });
     expect((await store.get('user-43', { fresh: true }))?.expiresAt).to.be.greaterThan(0);
+    await store.set('user-44', 'new');
+    const dry = await run('restore', '--snapshot', 'all', '--dry-run');
+    expect(dry.stdout).to.equal('restored  user-42\nrestored  user-43\ndeleted   user-44  it was created since\n');
+    expect(dry.stderr).to.match(/; nothing was written\n$/);
+    expect((await run('restore', '--snapshot', 'all', '--keep-new')).stdout).to.include(
+      'left      user-44  it was created since',
+    );
+    expect(await store.has('user-44')).to.equal(true);
+    expect(await json('restore', '--snapshot', 'all')).to.deep.include({ dryRun: false, createdSince: ['user-44'] });
+    expect(await store.has('user-44')).to.equal(false);
     expect(await json<object[]>('snapshots')).to.have.length(2);
     expect(await json('snapshots', '--drop', 'all')).to.deep.equal({ dropped: ['all'], missing: [] });
     expect(await run('snapshots', '--drop', 'all', 'trip')).to.include({ code: 3, stdout: 'dropped  trip\nmissing  all\n' });
@@ -61,6 +71,7 @@ describe('the commands preserve, snapshots and restore --snapshot', function () 
     expect(await code('preserve', 'trip', 'user-42')).to.equal(3);
     expect(await code('preserve', 'trip', 'user-42', '--replace')).to.equal(0);
     expect(await code('restore')).to.equal(2);
+    expect(await code('restore', 'user-42', '--value', '1', '--dry-run')).to.equal(2);
     expect(await code('restore', 'user-42', '--snapshot', 'trip')).to.equal(2);
     expect(await code('restore', '--snapshot', 'nothing')).to.equal(3);
   });

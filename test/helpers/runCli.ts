@@ -21,7 +21,9 @@ export interface CliResult {
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 /** The sources, or the build that `LUKHAS_TEST_CLI` names: it starts in a third of the time, and is what users get. */
-const PROGRAM = process.env.LUKHAS_TEST_CLI ? [process.env.LUKHAS_TEST_CLI] : ['--import', 'tsx', MAIN];
+export const PROGRAM: readonly string[] = process.env.LUKHAS_TEST_CLI
+  ? [process.env.LUKHAS_TEST_CLI]
+  : ['--import', import.meta.resolve('tsx'), MAIN];
 
 /** A command line that runs, as a process of its own; its environment names Redis and namespace. */
 export class CliProcess {

@@ -211,6 +211,49 @@ describe('export and import', function () {
         .and.not.include('context-7');
     });
 
+    it('count the lines that are missing beside damaged ones', async () => {
+      // enough for marks between them
+      const source = await stores.open();
+      const documents = Object.fromEntries(Array.from({ length: 400 }, (_, n) => [`c${n}`, `{"n":${n}}`]));
+      await source.import([exportOf(documents)], { partial: true, concurrency: 64 });
+      const lines = linesOf(await exported(source));
+      const kinds = lines.map((line, at) => readRecord(line, at + 1).kind);
+      expect(kinds.filter((kind) => kind === 'mark')).to.have.length.greaterThan(3);
+      const places = fc.uniqueArray(fc.integer({ min: 1, max: lines.length - 2 }), { maxLength: 40 });
+      await fc.assert(
+        fc.asyncProperty(places, fc.integer({ min: 0, max: 40 }), fc.nat(), async (changed, removed, place) => {
+          const [gone, spoilt] = [new Set(changed.slice(0, removed)), new Set(changed.slice(removed))];
+          const given = lines.flatMap((line, at) => {
+            if (gone.has(at)) return [];
+            const copy = Buffer.concat([line, Buffer.from('\n')]);
+            // the highest bit: no line end comes of that, nor goes
+            if (spoilt.has(at)) copy[place % line.length] = (copy[place % line.length] ?? 0) ^ 0x80;
+            return [copy];
+          });
+          const told: number[] = [];
+          const found = await verifyExport(given, { damaged: (line) => told.push(line) });
+          const missing = [...gone].filter((at) => kinds[at] === 'context').length;
+          expect(found).to.include({ missing });
+          if (spoilt.size > 0) expect(found.complete).to.equal(missing === 0);
+          else expect(found.complete).to.equal(gone.size === 0);
+          // the trailer is told of, too
+          expect(told).to.have.length(spoilt.size + (found.complete ? 0 : 1));
+        }),
+        { numRuns: 300 },
+      );
+      const target = await other(1);
+      const context = (n: number): number => kinds.flatMap((kind, at) => (kind === 'context' ? [at] : []))[n] ?? 0;
+      const some = lines.toSpliced(context(10), 5).map((line) => Buffer.concat([line, Buffer.from('\n')]));
+      const first = some[context(0)] as Buffer;
+      first[60] = (first[60] ?? 0) ^ 1;
+      const result = await target.import(some, { skipDamaged: true });
+      expect(result).to.deep.include({ contexts: 394, created: 394, damagedCount: 2, missing: 5, complete: false });
+      expect(result.damaged[1]?.why).to.include(
+        'the trailer says contexts 400, and there are 394, and 1 that may be among the damaged lines',
+      );
+      expect((await refusal('CORRUPT', () => target.import(some))).message).to.match(/^import: line 2 is damaged/);
+    });
+
     it('refuse an export without a trailer unless it is partial', async () => {
       const target = await other(1);
       const bytes = await sample();

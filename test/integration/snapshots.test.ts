@@ -8,6 +8,7 @@ import { type ContextStore, isContextError } from '../../src/index.js';
 import { seededRng } from '../helpers/random.js';
 import { randomBytes } from '../helpers/splices.js';
 import { forgetCopies, redisTime, refusal, untilRedisTime, useStores } from '../helpers/stores.js';
+import { waitFor } from '../helpers/waitFor.js';
 
 const HOUR = 3_600_000;
 
@@ -192,6 +193,131 @@ describe('snapshots', function () {
     await store.set('s/0', 'last');
     expect((await store.restoreSnapshot('one')).restored).to.deep.equal(['s/0']);
     expect(await value(store, 's/0')).to.equal('later');
+  });
+
+  it('of a prefix delete with it what was created there since, or leave it where that is asked', async () => {
+    const [store, other] = await stores.pair({ shards: 4 });
+    const there = async (): Promise<string[]> => (await store.list({ limit: 1_000 })).items.map(({ id }) => id).sort();
+    const old = ['s', 's/0', 's/1', 't/1'];
+    for (const id of old) await store.set(id, 'old');
+    await store.preserve('session', { prefix: 's/' });
+    await store.preserve('named', ['s/0', 's/1']);
+    await store.set('s/2', 'new');
+    await store.set('s/\u2028 3', 'new');
+    await store.set('s/0', 'new');
+    await store.delete('s/1');
+    const since = ['s/2', 's/\u2028 3'];
+    const all = ['s', 's/0', ...since, 't/1'].sort();
+    const expected = { restored: ['s/0', 's/1'], deleted: [], expired: [], createdSince: since };
+    expect(await other.restoreSnapshot('session', { dryRun: true })).to.deep.include(expected);
+    expect(await there()).to.deep.equal(all);
+    expect(await value(store, 's/0')).to.equal('new');
+    // one of named contexts has nothing to do with others
+    expect(await other.restoreSnapshot('named')).to.deep.include({ ...expected, createdSince: [] });
+    expect(await other.restoreSnapshot('session', { keepNew: true })).to.deep.include(expected);
+    expect(await there()).to.deep.equal([...all, 's/1'].sort());
+    await store.set('s/0', 'new');
+    const committed = async (): Promise<number> => (await other.stats()).transactions.committed;
+    const before = await committed();
+    expect(await other.restoreSnapshot('session')).to.deep.include(expected);
+    expect((await committed()) - before, 'all of it in one transaction').to.equal(1);
+    expect(await there()).to.deep.equal(old);
+    expect(await value(store, 's/0')).to.equal('old');
+    expect(await other.restoreSnapshot('session')).to.deep.include({ ...expected, createdSince: [] });
+  });
+
+  for (const shards of [1, 8]) {
+    it(`are fenced by a lock that is held, deletions too, in ${shards} shards`, async () => {
+      const [store, other] = await stores.pair({ shards });
+      const ids = ['s/0', 's/1', 's/2'];
+      await store.set('s/0', 'old');
+      await store.preserve('session', { prefix: 's/' });
+      await store.preserve('named', ['s/0', 's/1']);
+      for (const id of ids) await store.set(id, 'new');
+      const values = async (): Promise<unknown[]> => Promise.all(ids.map((id) => value(other, id)));
+      for (const covered of ids) {
+        const lock = await store.tryLock(covered);
+        if (lock === null) throw new Error('somebody holds it');
+        expect(await other.breakLock(covered)).to.have.length(1);
+        await refusal('FENCED', () => store.restoreSnapshot('session', { lock }));
+        if (covered !== 's/2') await refusal('FENCED', () => store.restoreSnapshot('named', { lock }));
+        expect(await values(), covered).to.deep.equal(['new', 'new', 'new']);
+        await lock.release().catch(() => {});
+      }
+      await store.lock(ids, async (lock) => {
+        await refusal('INVALID_ARGUMENT', () => other.restoreSnapshot('session', { lock }));
+        await store.restoreSnapshot('session', { lock });
+      });
+      expect(await values()).to.deep.equal(['old', undefined, undefined]);
+    });
+  }
+
+  it('take locks of all that they write and delete, and wait for them, where that is asked', async () => {
+    const [store, other] = await stores.pair({ shards: 4 });
+    await store.set('s/0', 'old');
+    await store.preserve('session', { prefix: 's/' });
+    for (const held of ['s/0', 's/1']) {
+      await store.set('s/0', 'new');
+      await store.set('s/1', 'new');
+      const lock = await other.tryLock(held);
+      const restoring = store.restoreSnapshot('session', { lock: true });
+      await waitFor(async () => (await other.locks({ ids: [held] }))[0]?.waiters.length === 1, { what: 'the restore to wait' });
+      await other.set(held, 'last', lock === null ? {} : { lock });
+      await lock?.release();
+      await restoring;
+      expect(await Promise.all(['s/0', 's/1'].map((id) => value(other, id))), held).to.deep.equal(['old', undefined]);
+      expect(await other.locks()).to.deep.equal([]);
+    }
+  });
+
+  it('of a prefix are refused where too much was created there since, and nothing is done', async () => {
+    const store = await stores.open({ shards: 3 });
+    for (let n = 0; n < 60; n += 1) await store.set(`s/${n}`, 'old');
+    await store.preserve('session', { prefix: 's/' });
+    for (let n = 60; n < 100; n += 1) await store.set(`s/${n}`, 'new');
+    await store.set('s/0', 'new');
+    await store.set('s/100', 'new');
+    const error = await refusal('LIMIT_EXCEEDED', () => store.restoreSnapshot('session'));
+    expect(error.message).to.include('60 contexts, and 41 were created under "s/" since').and.include('--keep-new');
+    expect(error.details).to.include({ expected: 100, found: 101 });
+    await refusal('LIMIT_EXCEEDED', () => store.restoreSnapshot('session', { dryRun: true }));
+    expect(await value(store, 's/0')).to.equal('new');
+    expect((await store.restoreSnapshot('session', { keepNew: true })).createdSince).to.have.length(41);
+    expect(await value(store, 's/0')).to.equal('old');
+    await store.delete('s/100');
+    expect((await store.restoreSnapshot('session')).createdSince).to.have.length(40);
+    expect((await store.list({ limit: 1_000 })).items).to.have.length(60);
+  });
+
+  it('of a prefix have what was created between the first look and their moment', async () => {
+    const proxy = await stores.proxy();
+    const [store, writer] = [
+      await stores.open({ redis: proxy.url, shards: 4, timeout: '30s' }),
+      await stores.open({ shards: 4 }),
+    ];
+    await writer.set('s/0', 'the first of them');
+    let met: () => void = () => {};
+    const between = new Promise<void>((resolve) => {
+      met = resolve;
+    });
+    const end = proxy.drop({
+      direction: 'down',
+      when: (chunk) => {
+        if (!chunk.includes('the first of them')) return false;
+        proxy.pause('up');
+        end();
+        met();
+        return false;
+      },
+    });
+    const preserving = store.preserve('session', { prefix: 's/' });
+    await between;
+    await writer.set('s/1', 'created meanwhile');
+    proxy.resume('up');
+    expect(await preserving).to.include({ contexts: 2 });
+    await writer.set('s/1', 'later');
+    expect(await writer.restoreSnapshot('session')).to.deep.include({ restored: ['s/0', 's/1'], createdSince: [] });
+    expect(await value(writer, 's/1')).to.equal('created meanwhile');
   });
 
   it('put back expiries as points in time, or one for all where that is asked', async () => {

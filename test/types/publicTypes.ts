@@ -195,8 +195,9 @@ export async function backingUp(store: ContextStore): Promise<void> {
   await store.preserve('name', ['a', 'b'], { ttl: '7d', replace: true });
   const { expiresAt }: PreserveResult = await store.preserve('name', { prefix: 'a' });
   const { restored, deleted }: RestoreSnapshotResult = await store.restoreSnapshot('name', { ttl: 'none' });
+  const { createdSince } = await store.restoreSnapshot('name', { keepNew: true, dryRun: true, lock: true });
   const list: readonly SnapshotSummary[] = await store.snapshots();
-  console.log(expiresAt, restored, deleted, list, await store.dropSnapshot('name'));
+  console.log(expiresAt, restored, deleted, createdSince, list, await store.dropSnapshot('name'));
   // @ts-expect-error not one of the ways
   await store.import([], { ifExists: 'merge' });
   // @ts-expect-error ids or a prefix

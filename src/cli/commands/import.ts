@@ -51,7 +51,7 @@ export function importCommand(signal: AbortSignal): Command {
     ],
     exits: {
       3: 'a context is there already, with --if-exists fail',
-      4: 'the export is damaged or incomplete, or damaged lines were passed over',
+      4: 'the export is damaged or incomplete, or damaged lines were passed over; --json says as `missing` how many have no line at all',
     },
   });
 }
@@ -102,7 +102,7 @@ async function* watched(source: AsyncIterable<Buffer>, signal: AbortSignal, show
 }
 
 function report({ output }: Pick<Session, 'store' | 'output'>, result: ImportResult, flags: ImportFlags, seconds: number): void {
-  const { contexts, bytes, created, replaced, same, kept, expired, damaged, damagedCount, leftOut } = result;
+  const { contexts, bytes, created, replaced, same, kept, expired, damaged, damagedCount, leftOut, missing } = result;
   if (output.json) {
     output.document({ ok: damagedCount === 0, dryRun: flags.dryRun === true, ...result, seconds });
     return;
@@ -116,6 +116,7 @@ function report({ output }: Pick<Session, 'store' | 'output'>, result: ImportRes
       [kept, 'left as they are'],
       [expired, 'expired'],
       [damagedCount, 'passed over'],
+      [missing, 'missing'],
     ] as const
   ).flatMap(([number, what]) => (number === 0 ? [] : [`${count(number)} ${what}`]));
   const would = flags.dryRun ? 'nothing was written; it would be: ' : '';

@@ -17,7 +17,7 @@ export function preserveCommand(signal: AbortSignal): Command {
     .description('Keep a snapshot of contexts as they are at one moment, under a name')
     .argument('<name>', 'what it is called')
     .argument('[ids...]', 'the contexts, 100 at most; those that do not exist are remembered as such')
-    .option('--prefix <text>', 'instead: all whose ids begin with this')
+    .option('--prefix <text>', 'instead: all whose ids begin with this; a restore deletes what was created there since')
     .option('--ttl <duration>', 'how long the snapshot is kept: ms, or as in 1h, 7d; or none', '7d')
     .option('--replace', 'let go of another snapshot of this name')
     .action(async (name: string, ids: readonly string[], flags: PreserveFlags, self: Command) => {

@@ -12,6 +12,8 @@ interface RestoreFlags {
   readonly value?: string;
   readonly ttl?: string;
   readonly snapshot?: string;
+  readonly keepNew?: true;
+  readonly dryRun?: true;
 }
 
 export function restoreCommand(signal: AbortSignal): Command {
@@ -21,14 +23,20 @@ export function restoreCommand(signal: AbortSignal): Command {
     .option('--from-version <n>', 'a version that the log or a checkpoint still has; see history', integer(1))
     .option('--quarantined', 'what was moved to quarantine, as far as it is JSON')
     .option('--value <json>', 'a value: JSON, @file, or - for stdin')
-    .option('--snapshot <name>', 'all contexts of a snapshot, or none; see preserve')
+    .option(
+      '--snapshot <name>',
+      'all contexts of a snapshot, or none; what was created under its prefix since is deleted; see preserve',
+    )
+    .option('--keep-new', 'with --snapshot: leave what was created under its prefix since')
+    .option('--dry-run', 'with --snapshot: show what would be done, and write nothing')
     .option('--ttl <duration>', 'time to live from now on: ms, or as in 10s, 1h; keep, none (default: keep)')
     .action(async (id: string | undefined, flags: RestoreFlags, self: Command) => {
       if (flags.snapshot !== undefined) {
         const ttl = ttlOfSnapshot(id, flags);
-        await withStore(globalFlags(self), signal, (session) => restoreSnapshot(session, flags.snapshot ?? '', ttl));
+        await withStore(globalFlags(self), signal, (session) => restoreSnapshot(session, flags.snapshot ?? '', ttl, flags));
         return;
       }
+      if (flags.keepNew || flags.dryRun) throw usageError('--keep-new and --dry-run go with --snapshot');
       if (id === undefined) throw usageError('name a context, or pass --snapshot');
       const from = await source(flags);
       await withStore(globalFlags(self), signal, async ({ store, output }) => {
@@ -44,6 +52,7 @@ export function restoreCommand(signal: AbortSignal): Command {
       ['lukhas-context restore user-42 --quarantined', 'what is in quarantine, whatever its checksum says'],
       ['lukhas-context restore user-42 --value @user-42.json', 'a value that was mended by hand'],
       ['lukhas-context restore --snapshot before-trip', 'what `preserve before-trip` has kept'],
+      ['lukhas-context restore --snapshot nightly --dry-run', 'what that would write and delete'],
     ],
     exits: {
       3: 'there is no such version or snapshot any more, or nothing in quarantine that is JSON',
@@ -59,14 +68,21 @@ function ttlOfSnapshot(id: string | undefined, { fromVersion, quarantined, value
   return ttl === 'keep' ? undefined : ttl;
 }
 
-async function restoreSnapshot({ store, output, signal }: Session, name: string, ttl: string | undefined): Promise<undefined> {
-  const result = await store.restoreSnapshot(name, { signal, ...(ttl === undefined ? {} : { ttl: duration(ttl) }) });
-  if (output.json) output.document(result);
+async function restoreSnapshot(
+  { store, output, signal }: Session,
+  name: string,
+  ttl: string | undefined,
+  { keepNew = false, dryRun = false }: { readonly keepNew?: boolean; readonly dryRun?: boolean },
+): Promise<undefined> {
+  const life = ttl === undefined ? {} : { ttl: duration(ttl) };
+  const result = await store.restoreSnapshot(name, { signal, keepNew, dryRun, ...life });
+  if (output.json) output.document({ dryRun, ...result });
   else {
     for (const id of result.restored) output.line(`restored  ${id}`);
     for (const id of result.deleted) output.line(`deleted   ${id}  it did not exist`);
     for (const id of result.expired) output.line(`deleted   ${id}  its time has come since`);
-    output.note(`${name} is of ${time(result.at)}`);
+    for (const id of result.createdSince) output.line(`${keepNew ? 'left    ' : 'deleted '}  ${id}  it was created since`);
+    output.note(`${name} is of ${time(result.at)}${dryRun ? '; nothing was written' : ''}`);
   }
 }
 
