@@ -142,9 +142,10 @@ export class Locks {
     return [...found.values()].map((book) => infoOf(book, now)).sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
-  /** Takes a context from all that hold it; they are answered. */
+  /** Takes a context from all that hold it; they are answered. What they have prepared is taken back before: nobody fences a decision. */
   async break(id: string, deadline: Deadline): Promise<LockInfo['holders']> {
-    const broken = await this.#commands.break(id, deadline);
+    const { holders: broken, intent } = await this.#commands.break(id, deadline);
+    if (intent !== null) await this.#parts.commands.intents?.ended(id, intent, deadline);
     return broken.length === 0 ? [] : infoOf({ id, holders: broken, waiters: [] }, await this.#commands.now(deadline)).holders;
   }
 

@@ -65,6 +65,8 @@ export interface Intents {
    * @throws ContextError `LOCKED` where its time ends before
    */
   settled(id: string, intent: Intent, deadline: Deadline): Promise<void>;
+  /** Takes back what is not decided, and settles it; what was committed before stands. */
+  ended(id: string, intent: Intent, deadline: Deadline): Promise<void>;
   /** Whether what was read beside the intent is to be read again: false where it was right when it was read. */
   overtaken(id: string, intent: Intent, deadline: Deadline): Promise<boolean>;
 }

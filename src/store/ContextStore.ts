@@ -371,7 +371,8 @@ export class ContextStore {
 
   /**
    * Takes a context from all that hold it, for holders that hang: what they write with their tokens is refused (`FENCED`) from then on, and
-   * the next waiter gets it. With `locks.nodes` it gets it when the holder has noticed, or its time to live is over there.
+   * the next waiter gets it. A transaction that is prepared on the context and not yet decided is taken back before this answers: what is
+   * read then stands. With `locks.nodes` the next waiter gets it when the holder has noticed, or its time to live is over there.
    *
    * @returns who held it
    */

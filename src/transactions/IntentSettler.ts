@@ -53,6 +53,10 @@ export class IntentSettler implements Intents {
     }
   }
 
+  async ended(id: string, intent: Intent, deadline: Deadline): Promise<void> {
+    await this.#end(id, intent, await this.#decision(intent, deadline, 'abort'), deadline);
+  }
+
   async overtaken(id: string, intent: Intent, deadline: Deadline): Promise<boolean> {
     const decision = await this.#decision(intent, deadline);
     // not decided after it was read: what was read was right then
@@ -105,10 +109,10 @@ export class IntentSettler implements Intents {
     return finished;
   }
 
-  #decision(intent: Intent, deadline: Deadline): Promise<Decision> {
+  #decision(intent: Intent, deadline: Deadline, want: 'ask' | 'abort' = 'ask'): Promise<Decision> {
     const home = this.#commands.keys.shards[intent.home];
     if (home === undefined) return Promise.resolve({ state: 'aborted', at: 0, parts: null });
-    return this.#transactions.decide(intent.txn, home, 'ask', intent.deadline, deadline);
+    return this.#transactions.decide(intent.txn, home, want, intent.deadline, deadline);
   }
 
   #held(id: string, { txn, deadline }: Intent): ContextError {

@@ -228,13 +228,20 @@ describe('lua/lock.lua, extend.lua, unlock.lua, break.lua', () => {
       await lock(lua, 'a', 'w1', { instance: 'host-3' });
       await woken();
       expect(await breakLock(lua, 'a')).to.deep.equal([
-        ...['BROKEN', 2],
+        ...['BROKEN', '-', 2],
         ...['r', first[1], first[3], first[2], 'host-1'],
         ...['r', second[1], second[3], second[2], 'host-2'],
       ]);
       expect(await woken()).to.deep.equal([':wake:host-3 w1']);
       granted(await lock(lua, 'a', 'w1'));
-      expect(await breakLock(lua, 'none')).to.deep.equal(['BROKEN', 0]);
+      expect(await breakLock(lua, 'none')).to.deep.equal(['BROKEN', '-', 0]);
+    });
+
+    it('break tells of a transaction that is not settled', async () => {
+      await lua.commit('a', '1');
+      await lua.redis.hset(lua.of('a').context, 'intent', 'txn-7 123 1 0');
+      await lock(lua, 'a', 'one');
+      expect((await breakLock(lua, 'a')).slice(0, 3)).to.deep.equal(['BROKEN', 'txn-7 123 1 0', 1]);
     });
 
     it('what is damaged in the book is taken out of it', async () => {
@@ -376,7 +383,7 @@ describe('lua/lock.lua, extend.lua, unlock.lua, break.lua', () => {
                 const reply = await breakLock(lua, id);
                 const broken = holders.length;
                 holders = [];
-                return [`${reply[0]} ${reply[1]}`, `BROKEN ${broken}`];
+                return [`${reply[0]} ${reply[2]}`, `BROKEN ${broken}`];
               }
               return ['', ''];
             });
