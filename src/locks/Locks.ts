@@ -227,11 +227,24 @@ export class Locks {
       this.#track(this.#commands.unlock(id, owner, this.#deadline(timeoutMs)));
       throw error;
     }
-    // what an earlier holder has prepared is decided before anybody reads under this lock
-    if (intent !== null) await this.#parts.commands.intents?.settled(id, intent, deadline());
+    if (intent !== null) await this.#settled(id, intent, taking, deadline(), waitMs);
     if (this.#nodes === null) return;
     const { lock, sentAt } = await this.#nodes.take({ id, mode, ttlMs, giveUpAt, signal });
     handle.addNodes(held, lock, sentAt);
+  }
+
+  /** What an earlier holder has prepared is decided before anybody reads under this lock. */
+  async #settled(id: string, intent: Intent, { giveUpAt }: Taking, deadline: Deadline, waitMs: number): Promise<void> {
+    try {
+      await this.#parts.commands.intents?.settled(id, intent, deadline, giveUpAt);
+    } catch (error) {
+      if (!isContextError(error) || error.code !== 'LOCKED') throw error;
+      const { namespace } = this.#parts.commands.keys;
+      const within = waitMs === 0 ? '' : ` within ${formatDuration(waitMs)}`;
+      const until = new Date(intent.deadline).toISOString();
+      const message = `${id}: not locked${within}: transaction ${intent.txn} is about to change it and is not decided, until ${until} at the latest`;
+      throw new ContextError('LOCK_TIMEOUT', message, { namespace, id, cause: error });
+    }
   }
 
   /** Those ids that are not held yet, in the one order in which everybody takes them: by shard, then by id. */

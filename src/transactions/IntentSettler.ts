@@ -43,11 +43,11 @@ export class IntentSettler implements Intents {
     this.#hooks = hooks;
   }
 
-  async settled(id: string, intent: Intent, deadline: Deadline): Promise<void> {
+  async settled(id: string, intent: Intent, deadline: Deadline, giveUpAt = deadline.at): Promise<void> {
     for (let wait = WAIT_LEAST_MS; ; wait = Math.min(2 * wait, WAIT_MOST_MS)) {
       const decision = await this.#decision(intent, deadline);
       if (decision.state !== 'undecided') return this.#end(id, intent, decision, deadline);
-      if (performance.now() + wait >= deadline.at) throw this.#held(id, intent);
+      if (performance.now() + wait >= Math.min(deadline.at, giveUpAt)) throw this.#held(id, intent);
       await pauseWithin(wait * (0.5 + Math.random()), deadline);
       this.#commands.connection.check(deadline, `wait for transaction ${intent.txn}`);
     }

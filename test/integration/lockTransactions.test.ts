@@ -42,4 +42,32 @@ describe('locks and transactions that are not decided', () => {
     await refusal('FENCED', () => ended);
     for (const id of ids) expect((await other.get(id, { fresh: true }))?.value).to.equal('old');
   });
+
+  it('tryLock does not wait for a decision, and lock only as long as it was told', async () => {
+    const { proxy, held, other } = await instances();
+    const redis = await stores.redis();
+    const { context } = other.keysOf('b');
+    const intent = async (): Promise<string | null> => redis.hget(context, 'intent');
+    const ended = held.transaction((tx) => {
+      for (const id of ids) tx.set(id, 'new');
+    });
+    await waitFor(() => proxy.stopped, { what: 'the transaction before its decision' });
+    const [txn = ''] = (await intent())?.split(' ') ?? [];
+    try {
+      expect(await other.tryLock('b')).to.equal(null);
+      for (const wait of [0, 50]) {
+        const error = await refusal('LOCK_TIMEOUT', () => other.lock('b', () => {}, { wait }));
+        expect(error.message)
+          .to.include(`transaction ${txn} `)
+          .and.include(wait === 0 ? 'b: not locked: ' : ' within 50 ms');
+        expect(error.details).to.deep.include({ id: 'b', namespace: stores.namespace });
+      }
+      expect(await intent(), 'that nobody has ended it').to.include(txn);
+      await waitFor(async () => (await other.locks({ ids: ['b'] })).length === 0, { what: 'what was taken to be free' });
+    } finally {
+      proxy.resume();
+    }
+    await other.lock('b', async () => expect((await other.get('b', { fresh: true }))?.value).to.equal('new'));
+    await ended;
+  });
 });
