@@ -71,7 +71,8 @@ export class Locks {
     const { instanceId } = commands.settings;
     this.#parts = parts;
     this.#commands = new LockCommands(commands);
-    this.#turns = new Turns(this.#commands, subscriptions, (id) => keys.wake(keys.shardOf(id), instanceId));
+    const wakeOf = (id: string): string => keys.wake(keys.shardOf(id), instanceId);
+    this.#turns = new Turns(this.#commands, subscriptions, wakeOf, connection.attemptTimeoutMs);
     this.#nodes = parts.nodes?.(this.#commands) ?? null;
     this.#handleParts = {
       commands: this.#commands,

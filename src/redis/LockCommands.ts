@@ -14,7 +14,7 @@ export interface LockRequest {
   readonly owner: string;
   readonly mode: LockMode;
   readonly ttlMs: number;
-  /** How long its place is kept while it does not ask again; 0: it does not wait. */
+  /** How long a place among the first is kept while it is not asked again, and up to four times that behind them; 0: it does not wait. */
   readonly leaseMs: number;
 }
 
@@ -34,7 +34,7 @@ export interface Waiting {
   /** From 1; where one does not wait, the place it would have had. */
   readonly place: number;
   readonly waiters: number;
-  /** When it can change without anybody doing something, ms from now. */
+  /** When who waits is to ask again: its lease ends, or it can change without anybody doing something. ms from now. */
   readonly againMs: number;
   readonly holders: number;
   /** The first holder; with token 0 the first waiter, where nobody holds it. */

@@ -87,13 +87,37 @@ describe('lua/lock.lua, extend.lua, unlock.lua, break.lua', () => {
       const at = await lua.now();
       const token = await lua.when(at, async () => granted(await lock(lua, 'a', 'one', { instance: 'host-1', ttl: 5_000 })));
       const second = await lua.when(at + 1_000, () => lock(lua, 'a', 'two', { lease: 2_000 }));
-      expect(second).to.deep.equal(['WAITING', 1, 1, 4_000, at + 1_000, 1, 'w', String(token), at, 'host-1']);
-      const third = await lua.when(at + 1_000, () => lock(lua, 'a', 'three', { lease: 2_000 }));
+      expect(second).to.deep.equal(['WAITING', 1, 1, 666, at + 1_000, 1, 'w', String(token), at, 'host-1']);
+      const third = await lua.when(at + 1_000, () => lock(lua, 'a', 'three', { lease: 20_000 }));
       expect(third.slice(0, 4)).to.deep.equal(['WAITING', 2, 2, 4_000]);
       // renewed, at the same place
       const renewed = await lua.when(at + 2_000, () => lock(lua, 'a', 'two', { lease: 2_000 }));
-      expect(renewed.slice(0, 4)).to.deep.equal(['WAITING', 1, 2, 3_000]);
+      expect(renewed.slice(0, 4)).to.deep.equal(['WAITING', 1, 2, 666]);
       expect((await book())['q:1']).to.equal(`w ${at + 4_000} ${at + 1_000} tester two`);
+    });
+
+    it('those behind many others have a longer lease, and look for the end of nobody', async () => {
+      const at = await lua.now();
+      await lua.when(at, () => lock(lua, 'a', 'one', { ttl: 500 }));
+      const waits = await lua.when(at, async () => {
+        const replies = [];
+        for (let place = 1; place <= 150; place += 1) replies.push(await lock(lua, 'a', `w${place}`, { lease: 3_000 }));
+        return replies;
+      });
+      const fields = await book();
+      // until when it is kept, and after how long it is to be renewed
+      const seen = [1, 32, 48, 64, 128, 150].map((place) => [
+        Number(fields[`q:${place}`]?.split(' ')[1]) - at,
+        waits[place - 1]?.[3],
+      ]);
+      expect(seen).to.deep.equal([
+        [3_000, 500],
+        [3_000, 500],
+        [4_500, 1_500],
+        [6_000, 2_000],
+        [12_000, 4_000],
+        [12_000, 4_000],
+      ]);
     });
 
     it('is HELD for who does not wait, and nothing is left of that', async () => {
