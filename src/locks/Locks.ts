@@ -267,10 +267,11 @@ export class Locks {
         throw new ContextError('INVALID_ARGUMENT', message, { id });
       }
     }
-    const last = [...within.covered].sort(order).at(-1);
+    // inner locks beside each other count as well: they wait for others while all of them are held
+    const last = [...within.family].sort(order).at(-1);
     const early = last === undefined ? undefined : missing.find((id) => order(id, last) < 0);
     if (early !== undefined) {
-      const message = `${early} comes before ${last}, which is held already, in the order in which locks are taken (by shard, then by id): somebody who takes both in that order would wait for this, and this for them; take all of them at once`;
+      const message = `${early} comes before ${last}, which this lock or another one within the same outer lock covers, in the order in which locks are taken (by shard, then by id): somebody who takes both in that order would wait for this, and this for them; take all of them at once`;
       throw new ContextError('INVALID_ARGUMENT', message, { id: early });
     }
     return missing;
