@@ -3,10 +3,10 @@
 -- KEYS[1] hash    {tag}:w:<id>, the lock book
 -- KEYS[2] hash    {tag}:c:<id>, the context, for the last token that wrote it
 -- KEYS[3] hash    {tag}:mem, whose `fence` is the last token of the shard
--- ARGV[1] string  words: owner instance mode(w|r) ttl(ms) lease(ms, 0: it does not wait) till(ms) floor(highest token the caller has seen of the shard)
+-- ARGV[1] string  words: owner instance mode(w|r) ttl(ms) lease(ms, of the first waiters; 0: it does not wait) till(ms) floor(highest token the caller has seen of the shard)
 -- ARGV[2] string  settings, words: publishCommand most(holders and waiters of one context)
 -- ARGV[3] string  the guard over KEYS and ARGV[1] to ARGV[2] (lua/include/guard.lua)
--- Returns: GRANTED token until(ms) now(ms) intent: of a transaction that is not settled, or - | WAITING place waiters again(ms until it can change by itself) now(ms) holders mode token
+-- Returns: GRANTED token until(ms) now(ms) intent: of a transaction that is not settled, or - | WAITING place waiters again(ms until it is to ask again) now(ms) holders mode token
 --   since(ms) instance: of the first holder, or of the first waiter where nobody holds it (token 0) | HELD, the same of one that does not wait
 --   | FULL entries | LATE now(ms): this attempt came after its time | GARBLED: not what was sent
 -- Publishes: on {tag}:wake:<instance> the owner of each other waiter whose turn it is, where somebody's time has ended.
@@ -68,7 +68,7 @@ elseif lease ~= '0' and (waiting or entries < tonumber(most)) then
     waiting = { field = 'q:' .. ticket, number = ticket, mode = mode, since = now, instance = instance, owner = owner }
     book.waiters[place] = waiting
   end
-  waiting.till = now + tonumber(lease)
+  waiting.till = now + lease_at(place, tonumber(lease))
   put_entry(book, waiting)
 end
 keep_book(book, now)
@@ -87,6 +87,11 @@ local blocking = fits(book, mode) and { unpack(book.waiters, 1, (place or #book.
 local again = blocking[1].till
 for i = 2, #blocking do
   again = math.min(again, blocking[i].till)
+end
+if waiting then
+  -- a third of its lease; those in front ask as well when it can change by itself
+  local renewal = now + math.floor(lease_at(place, tonumber(lease)) / 3)
+  again = place <= FRONT and math.min(again, renewal) or renewal
 end
 local first = book.holders[1] or book.waiters[1]
 return answered({ waiting and 'WAITING' or 'HELD', place or #book.waiters + 1, #book.waiters, again - now, now, #book.holders, first.mode,

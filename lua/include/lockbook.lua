@@ -3,12 +3,22 @@
 --   for a waiter `until` is the end of its lease; the owner is a word that only this attempt to lock has. Tickets and tokens rise.
 --   `fence` is the last token that was given out. The hash goes by itself a while after the last of it has ended.
 local BOOK_KEEP_MS = 60000
+-- So many waiters look after their turn by themselves. Those behind them have a longer lease, which they need to renew less often: every call
+-- reads the whole book, and hundreds that did so every second would keep the server busy.
+local FRONT = 32
+local LONGEST_LEASES = 4
+
+-- The lease of the waiter at a place, of what those in front have.
+local function lease_at(place, lease)
+  return math.floor(lease * math.min(math.max(place / FRONT, 1), LONGEST_LEASES))
+end
 
 -- The book without what has ended, which is taken out of the hash as well; `ended` says whether there was any.
 local function read_book(key, now)
   local fields = redis.call('HGETALL', key)
   local book = { key = key, holders = {}, waiters = {}, fence = 0, ended = false }
   local ended = {}
+  local entries, numbers = { h = {}, q = {} }, { h = {}, q = {} }
   for i = 1, #fields, 2 do
     local kind, number = string.match(fields[i], '^([hq]):(%d+)$')
     local mode, till, since, instance, owner = string.match(fields[i + 1], '^([rw]) (%d+) (%d+) (%S+) (%S+)$')
@@ -17,16 +27,19 @@ local function read_book(key, now)
     elseif not kind or not mode or tonumber(till) <= now then
       ended[#ended + 1] = fields[i]
     else
-      local list = kind == 'h' and book.holders or book.waiters
-      list[#list + 1] = { field = fields[i], number = tonumber(number), mode = mode, till = tonumber(till), since = tonumber(since),
+      number = tonumber(number)
+      numbers[kind][#numbers[kind] + 1] = number
+      entries[kind][number] = { field = fields[i], number = number, mode = mode, till = tonumber(till), since = tonumber(since),
         instance = instance, owner = owner }
     end
   end
-  local function earlier(a, b)
-    return a.number < b.number
+  for kind, list in pairs({ h = book.holders, q = book.waiters }) do
+    -- numbers by themselves: many times as fast as entries with a function that compares them
+    table.sort(numbers[kind])
+    for place, number in ipairs(numbers[kind]) do
+      list[place] = entries[kind][number]
+    end
   end
-  table.sort(book.holders, earlier)
-  table.sort(book.waiters, earlier)
   if #ended > 0 then
     book.ended = true
     redis.call('HDEL', key, unpack(ended))

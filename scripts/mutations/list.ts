@@ -54,7 +54,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'the decision record is not asked: whoever meets an intent applies it',
     file: 'src/transactions/IntentSettler.ts',
-    find: "return this.#transactions.decide(intent.txn, home, 'ask', intent.deadline, deadline);",
+    find: 'return this.#transactions.decide(intent.txn, home, want, intent.deadline, deadline);',
     replace: "return Promise.resolve({ state: 'committed', at: 0, parts: null });",
     test: { file: 'test/chaos/transactionKill.test.ts', grep: 'after the first phase in one shard' },
   },

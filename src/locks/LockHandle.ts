@@ -60,6 +60,8 @@ export class LockHandle implements Lock {
   readonly mode: LockMode;
   readonly #parts: HandleParts;
   readonly #outer: LockHandle | null;
+  /** Those that lie within this one, and are held or being taken. */
+  readonly #inner = new Set<LockHandle>();
   readonly #held: Held[] = [];
   /** Made when somebody asks for the signal: most who hold a lock for a moment do not. */
   #controller: AbortController | null = null;
@@ -78,6 +80,7 @@ export class LockHandle implements Lock {
     this.mode = mode;
     this.#ttlMs = ttlMs;
     this.#outer = outer;
+    if (outer !== null) outer.#inner.add(this);
     this.#parts = parts;
     this.#offOuter = onAbort(outer?.signal, () => this.#lose(outer?.signal.reason as ContextError));
   }
@@ -126,9 +129,19 @@ export class LockHandle implements Lock {
     return this.#held.some((held) => held.id === id) ? this.mode : (this.#outer?.covers(id) ?? null);
   }
 
-  /** All that it covers, with what lies outside of it. */
-  get covered(): readonly string[] {
-    return [...(this.#outer?.covered ?? []), ...this.#held.map(({ id }) => id)];
+  /** All ids of the outermost lock around it and of all that lie within that, held or asked for: one holder, as others see it. */
+  get family(): readonly string[] {
+    return this.#outer?.family ?? this.#tree();
+  }
+
+  #tree(): string[] {
+    return [...this.ids, ...[...this.#inner].flatMap((inner) => inner.#tree())];
+  }
+
+  /** It is over. */
+  #leave(): void {
+    if (this.#outer !== null) this.#outer.#inner.delete(this);
+    this.#parts.ended(this);
   }
 
   /** Known to who made it. */
@@ -271,7 +284,7 @@ export class LockHandle implements Lock {
     this.#abort(reason);
     // whoever waits for it need not wait for the end of what is left on some server
     this.#parts.background(this.#letGo());
-    this.#parts.ended(this);
+    this.#leave();
   }
 
   #abort(reason: ContextError): void {
@@ -288,7 +301,7 @@ export class LockHandle implements Lock {
       if (failed !== undefined) throw failed;
     } finally {
       this.#state = 'released';
-      this.#parts.ended(this);
+      this.#leave();
     }
   }
 

@@ -71,7 +71,8 @@ export class Locks {
     const { instanceId } = commands.settings;
     this.#parts = parts;
     this.#commands = new LockCommands(commands);
-    this.#turns = new Turns(this.#commands, subscriptions, (id) => keys.wake(keys.shardOf(id), instanceId));
+    const wakeOf = (id: string): string => keys.wake(keys.shardOf(id), instanceId);
+    this.#turns = new Turns(this.#commands, subscriptions, wakeOf, connection.attemptTimeoutMs);
     this.#nodes = parts.nodes?.(this.#commands) ?? null;
     this.#handleParts = {
       commands: this.#commands,
@@ -147,9 +148,10 @@ export class Locks {
     return [...found.values()].map((book) => infoOf(book, now)).sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
-  /** Takes a context from all that hold it; they are answered. */
+  /** Takes a context from all that hold it; they are answered. What they have prepared is taken back before: nobody fences a decision. */
   async break(id: string, deadline: Deadline): Promise<LockInfo['holders']> {
-    const broken = await this.#commands.break(id, deadline);
+    const { holders: broken, intent } = await this.#commands.break(id, deadline);
+    if (intent !== null) await this.#parts.commands.intents?.ended(id, intent, deadline);
     return broken.length === 0 ? [] : infoOf({ id, holders: broken, waiters: [] }, await this.#commands.now(deadline)).holders;
   }
 
@@ -231,11 +233,24 @@ export class Locks {
       this.#track(this.#commands.unlock(id, owner, this.#deadline(timeoutMs)));
       throw error;
     }
-    // what an earlier holder has prepared is decided before anybody reads under this lock
-    if (intent !== null) await this.#parts.commands.intents?.settled(id, intent, deadline());
+    if (intent !== null) await this.#settled(id, intent, taking, deadline(), waitMs);
     if (this.#nodes === null) return;
     const { lock, sentAt } = await this.#nodes.take({ id, mode, ttlMs, giveUpAt, signal });
     handle.addNodes(held, lock, sentAt);
+  }
+
+  /** What an earlier holder has prepared is decided before anybody reads under this lock. */
+  async #settled(id: string, intent: Intent, { giveUpAt }: Taking, deadline: Deadline, waitMs: number): Promise<void> {
+    try {
+      await this.#parts.commands.intents?.settled(id, intent, deadline, giveUpAt);
+    } catch (error) {
+      if (!isContextError(error) || error.code !== 'LOCKED') throw error;
+      const { namespace } = this.#parts.commands.keys;
+      const within = waitMs === 0 ? '' : ` within ${formatDuration(waitMs)}`;
+      const until = new Date(intent.deadline).toISOString();
+      const message = `${id}: not locked${within}: transaction ${intent.txn} is about to change it and is not decided, until ${until} at the latest`;
+      throw new ContextError('LOCK_TIMEOUT', message, { namespace, id, cause: error });
+    }
   }
 
   /** Those ids that are not held yet, in the one order in which everybody takes them: by shard, then by id. */
@@ -257,10 +272,11 @@ export class Locks {
         throw new ContextError('INVALID_ARGUMENT', message, { id });
       }
     }
-    const last = [...within.covered].sort(order).at(-1);
+    // inner locks beside each other count as well: they wait for others while all of them are held
+    const last = [...within.family].sort(order).at(-1);
     const early = last === undefined ? undefined : missing.find((id) => order(id, last) < 0);
     if (early !== undefined) {
-      const message = `${early} comes before ${last}, which is held already, in the order in which locks are taken (by shard, then by id): somebody who takes both in that order would wait for this, and this for them; take all of them at once`;
+      const message = `${early} comes before ${last}, which this lock or another one within the same outer lock covers, in the order in which locks are taken (by shard, then by id): somebody who takes both in that order would wait for this, and this for them; take all of them at once`;
       throw new ContextError('INVALID_ARGUMENT', message, { id: early });
     }
     return missing;

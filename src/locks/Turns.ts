@@ -3,14 +3,14 @@
  * told through pub/sub when its turn has come. What is published can be lost: each renewal asks whether the turn is there as well, and so
  * does a timer at the time when the present holder's time to live ends.
  */
-import { ContextError } from '../core/errors.js';
+import { ContextError, isContextError } from '../core/errors.js';
 import { onAbort } from '../redis/abortFan.js';
 import type { Intent } from '../redis/commitRequest.js';
 import type { LockCommands, LockMode, Waiting } from '../redis/LockCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import type { Subscriptions } from '../redis/Subscriptions.js';
 
-/** A waiter that does not ask again for this long has lost its place, ms. */
+/** A waiter among the first that does not ask again for this long has lost its place, ms; further behind it may take longer (lua/lock.lua). */
 const LEASE_MS = 2_400;
 
 export interface Turn {
@@ -38,8 +38,10 @@ export class Turns {
   readonly #channelOf: (id: string) => string;
   readonly #waiting = new Map<string, () => void>();
   readonly #channels = new Set<string>();
+  readonly #attemptTimeoutMs: number;
 
-  constructor(commands: LockCommands, subscriptions: Subscriptions, channelOf: (id: string) => string) {
+  constructor(commands: LockCommands, subscriptions: Subscriptions, channelOf: (id: string) => string, attemptTimeoutMs: number) {
+    this.#attemptTimeoutMs = attemptTimeoutMs;
     this.#commands = commands;
     this.#subscriptions = subscriptions;
     this.#channelOf = channelOf;
@@ -56,6 +58,7 @@ export class Turns {
     /** Set by a wake-up that comes while it asks. */
     let again = false;
     let offAbort = (): void => {};
+    let last: (Waiting & { readonly heardAt: number }) | null = null;
     this.#waiting.set(owner, () => {
       again = true;
       woken();
@@ -64,16 +67,26 @@ export class Turns {
       for (;;) {
         again = false;
         const sentAt = performance.now();
-        const asked = await this.#commands.lock({ id, owner, mode, ttlMs, leaseMs: waits ? LEASE_MS : 0 }, request.deadline());
+        const leaseMs = waits ? LEASE_MS : 0;
+        const asked = await this.#commands
+          .lock({ id, owner, mode, ttlMs, leaseMs }, request.deadline())
+          .catch((error: unknown) => {
+            // its time was over before an answer could be expected: what was heard before stands
+            const overtaken = performance.now() >= giveUpAt && sentAt + this.#attemptTimeoutMs > giveUpAt;
+            if (last === null || !overtaken || !isContextError(error) || error.code !== 'TIMEOUT') throw error;
+            return last;
+          });
         if (asked.status === 'granted') return { token: asked.token, sentAt, intent: asked.intent };
         if (asked.status === 'full') {
           const message = `${id}: ${asked.entries} hold it or wait for it, and no more may: try again later`;
           throw new ContextError('LIMIT_EXCEEDED', message, { id, found: asked.entries });
         }
         const now = performance.now();
+        if (asked === last) return aged(last, now);
         if (!waits || now >= giveUpAt) return asked;
+        last = { ...asked, heardAt: now };
         this.#listen(id);
-        const until = Math.min(giveUpAt, now + LEASE_MS / 3, now + asked.againMs + 1);
+        const until = Math.min(giveUpAt, now + asked.againMs + 1);
         await new Promise<void>((resolve) => {
           const timer = setTimeout(() => woken(), until - now);
           woken = () => {
@@ -84,8 +97,8 @@ export class Turns {
           if (again) woken();
         });
         offAbort();
-        const waited = performance.now() - now;
-        if (now + waited >= giveUpAt && !again) return { ...asked, first: { ...asked.first, ageMs: asked.first.ageMs + waited } };
+        const later = performance.now();
+        if (later >= giveUpAt && !again) return aged(last, later);
       }
     } finally {
       this.#waiting.delete(owner);
@@ -109,3 +122,9 @@ export class Turns {
       .finally(() => this.wakeAll());
   }
 }
+
+/** What was heard a while ago. */
+const aged = (heard: Waiting & { readonly heardAt: number }, now: number): Waiting => ({
+  ...heard,
+  first: { ...heard.first, ageMs: heard.first.ageMs + (now - heard.heardAt) },
+});

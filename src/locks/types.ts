@@ -38,7 +38,10 @@ export interface TryLockOptions {
 export interface LockOptions extends TryLockOptions {
   /** How long is waited for all of it at the most; 0: not at all. @defaultValue the store's `locks.wait` */
   readonly wait?: number | string;
-  /** A lock that the caller holds already: what it covers is not taken again. Everything else must come after it in the order of locks. */
+  /**
+   * A lock that the caller holds already: what it covers is not taken again. Everything else must come, in the order of
+   * locks, after all that is covered by it, by what lies around it and by other locks within that.
+   */
   readonly within?: Lock;
 }
 

@@ -14,7 +14,7 @@ export interface LockRequest {
   readonly owner: string;
   readonly mode: LockMode;
   readonly ttlMs: number;
-  /** How long its place is kept while it does not ask again; 0: it does not wait. */
+  /** How long a place among the first is kept while it is not asked again, and up to four times that behind them; 0: it does not wait. */
   readonly leaseMs: number;
 }
 
@@ -34,7 +34,7 @@ export interface Waiting {
   /** From 1; where one does not wait, the place it would have had. */
   readonly place: number;
   readonly waiters: number;
-  /** When it can change without anybody doing something, ms from now. */
+  /** When who waits is to ask again: its lease ends, or it can change without anybody doing something. ms from now. */
   readonly againMs: number;
   readonly holders: number;
   /** The first holder; with token 0 the first waiter, where nobody holds it. */
@@ -129,14 +129,18 @@ export class LockCommands {
     return reply[0] !== 'ABSENT';
   }
 
-  /** Takes a context from all that hold it; those are answered. */
-  async break(id: string, deadline: Deadline): Promise<readonly LockEntry[]> {
+  /** Takes a context from all that hold it; those are answered, and what is prepared on it and not settled. */
+  async break(
+    id: string,
+    deadline: Deadline,
+  ): Promise<{ readonly holders: readonly LockEntry[]; readonly intent: Intent | null }> {
+    const { keys } = this.#commands;
     const reply = await this.#run(id, 'break the lock', deadline, () =>
-      this.#script(deadline, 'break', [this.#commands.keys.lockBookOf(id)], [PUBLISH]),
+      this.#script(deadline, 'break', [keys.lockBookOf(id), keys.of(id).context], [PUBLISH]),
     );
     if (reply[0] !== 'BROKEN') throw unknown(id, reply);
-    return Array.from({ length: Number(reply[1]) }, (_, index) => {
-      const [mode, token, since, until, instance] = reply.slice(2 + 5 * index);
+    const holders = Array.from({ length: Number(reply[2]) }, (_, index) => {
+      const [mode, token, since, until, instance] = reply.slice(3 + 5 * index);
       return {
         mode: modeOf(mode),
         number: Number(token),
@@ -145,6 +149,7 @@ export class LockCommands {
         instance: String(instance),
       };
     });
+    return { holders, intent: parseIntent(String(reply[1])) };
   }
 
   /** A page of the lock books of a shard, out of all keys of the server; a cursor of '0' begins, and ends. One may come twice. */

@@ -60,11 +60,13 @@ export function parseIntent(field: string): Intent | null {
 /** Ends what stands in the way of others, once it is known how: see `src/transactions/IntentSettler.ts`. */
 export interface Intents {
   /**
-   * Waits until the intent is out of the way, however long the call has.
+   * Waits until the intent is out of the way, however long the call has, or until `giveUpAt` on the monotonic clock; it asks once at least.
    *
    * @throws ContextError `LOCKED` where its time ends before
    */
-  settled(id: string, intent: Intent, deadline: Deadline): Promise<void>;
+  settled(id: string, intent: Intent, deadline: Deadline, giveUpAt?: number): Promise<void>;
+  /** Takes back what is not decided, and settles it; what was committed before stands. */
+  ended(id: string, intent: Intent, deadline: Deadline): Promise<void>;
   /** Whether what was read beside the intent is to be read again: false where it was right when it was read. */
   overtaken(id: string, intent: Intent, deadline: Deadline): Promise<boolean>;
 }

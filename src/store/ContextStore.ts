@@ -356,7 +356,7 @@ export class ContextStore {
    * (`{ lock }`) are refused by Redis (`FENCED`) as soon as the lock is over, whatever the holder believes: that is what keeps data right.
    * The promises with and without `locks.nodes`: docs/LOCKS.md (Redlock by S. Sanfilippo; fencing tokens after M. Kleppmann, 2016).
    *
-   * @throws ContextError `LOCK_TIMEOUT` where somebody else holds it for longer than `wait`, `LOCK_QUORUM` where too few lock nodes answer,
+   * @throws ContextError `LOCK_TIMEOUT` where somebody else holds it, or a transaction is not decided, for longer than `wait`, `LOCK_QUORUM` where too few lock nodes answer,
    * `ABORTED`, `INVALID_ARGUMENT`, `LIMIT_EXCEEDED`, those of the connection, and whatever the function throws
    * @example await store.lock('user-42', async (lock) => { await store.set('user-42', await work(lock.signal), { lock }); }, { ttl: '10s' });
    */
@@ -366,7 +366,8 @@ export class ContextStore {
   }
 
   /**
-   * A lock that is free now, or null. It is extended by itself until it is released: by `release`, `await using`, or `close`.
+   * A lock that is free now, or null: where somebody else holds or waits for one of the contexts, or a transaction is about to change it that
+   * is not decided. It is extended by itself until it is released: by `release`, `await using`, or `close`.
    *
    * @throws ContextError as {@link lock}, but for `LOCK_TIMEOUT`
    */
@@ -389,7 +390,8 @@ export class ContextStore {
 
   /**
    * Takes a context from all that hold it, for holders that hang: what they write with their tokens is refused (`FENCED`) from then on, and
-   * the next waiter gets it. With `locks.nodes` it gets it when the holder has noticed, or its time to live is over there.
+   * the next waiter gets it. A transaction that is prepared on the context and not yet decided is taken back before this answers: what is
+   * read then stands. With `locks.nodes` the next waiter gets it when the holder has noticed, or its time to live is over there.
    *
    * @returns who held it
    */

@@ -45,14 +45,18 @@ export class IntentSettler implements Intents {
     this.#hooks = hooks;
   }
 
-  async settled(id: string, intent: Intent, deadline: Deadline): Promise<void> {
+  async settled(id: string, intent: Intent, deadline: Deadline, giveUpAt = deadline.at): Promise<void> {
     for (let wait = WAIT_LEAST_MS; ; wait = Math.min(2 * wait, WAIT_MOST_MS)) {
       const decision = await this.#decision(intent, deadline);
       if (decision.state !== 'undecided') return this.#end(id, intent, decision, deadline, true);
-      if (performance.now() + wait >= deadline.at) throw this.#held(id, intent);
+      if (performance.now() + wait >= Math.min(deadline.at, giveUpAt)) throw this.#held(id, intent);
       await pauseWithin(wait * (0.5 + Math.random()), deadline);
       this.#commands.connection.check(deadline, `wait for transaction ${intent.txn}`);
     }
+  }
+
+  async ended(id: string, intent: Intent, deadline: Deadline): Promise<void> {
+    await this.#end(id, intent, await this.#decision(intent, deadline, 'abort'), deadline, false);
   }
 
   async overtaken(id: string, intent: Intent, deadline: Deadline): Promise<boolean> {
@@ -125,10 +129,10 @@ export class IntentSettler implements Intents {
     return finished;
   }
 
-  #decision(intent: Intent, deadline: Deadline): Promise<Decision> {
+  #decision(intent: Intent, deadline: Deadline, want: 'ask' | 'abort' = 'ask'): Promise<Decision> {
     const home = this.#commands.keys.shards[intent.home];
     if (home === undefined) return Promise.resolve({ state: 'aborted', at: 0, parts: null });
-    return this.#transactions.decide(intent.txn, home, 'ask', intent.deadline, deadline);
+    return this.#transactions.decide(intent.txn, home, want, intent.deadline, deadline);
   }
 
   #held(id: string, { txn, deadline }: Intent): ContextError {

@@ -29,7 +29,7 @@ export const unlock = (lua: LuaNamespace, id: string, owner: string): Promise<Re
   lua.run('unlock', [lua.keys.lockBookOf(id)], [owner, 'PUBLISH']);
 
 export const breakLock = (lua: LuaNamespace, id: string): Promise<Reply> =>
-  lua.run('break', [lua.keys.lockBookOf(id)], ['PUBLISH']);
+  lua.run('break', [lua.keys.lockBookOf(id), lua.of(id).context], ['PUBLISH']);
 
 /** A script of lock nodes, on the run `run`, for a writer. */
 export function nodeVote(

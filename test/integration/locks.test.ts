@@ -216,6 +216,28 @@ describe('locks', () => {
       });
     });
 
+    it('locks within the same outer one keep to the order among each other', async () => {
+      const store = await stores.open();
+      await store.lock('a', async (outer) => {
+        await store.lock(
+          'm',
+          async (inner) => {
+            const error = await refusal('INVALID_ARGUMENT', () => store.lock('k', () => {}, { within: outer }));
+            expect(error.message).to.include('k comes before m');
+            await store.lock(
+              'p',
+              async () => void (await refusal('INVALID_ARGUMENT', () => store.lock('n', () => {}, { within: outer }))),
+              { within: inner },
+            );
+            // what is over does not count any more
+            await store.lock('n', () => {}, { within: outer });
+          },
+          { within: outer },
+        );
+        await store.lock('k', () => {}, { within: outer });
+      });
+    });
+
     it('a read lock does not become a write lock', async () => {
       const store = await stores.open();
       await store.lock(

@@ -235,15 +235,16 @@ describe('snapshots', function () {
       await store.preserve('named', ['s/0', 's/1']);
       for (const id of ids) await store.set(id, 'new');
       const values = async (): Promise<unknown[]> => Promise.all(ids.map((id) => value(other, id)));
-      for (const covered of ids) {
-        const lock = await store.tryLock(covered);
+      for (const broken of ids) {
+        const lock = await store.tryLock(ids);
         if (lock === null) throw new Error('somebody holds it');
-        expect(await other.breakLock(covered)).to.have.length(1);
+        expect(await other.breakLock(broken)).to.have.length(1);
         await refusal('FENCED', () => store.restoreSnapshot('session', { lock }));
-        if (covered !== 's/2') await refusal('FENCED', () => store.restoreSnapshot('named', { lock }));
-        expect(await values(), covered).to.deep.equal(['new', 'new', 'new']);
+        if (broken !== 's/2') await refusal('FENCED', () => store.restoreSnapshot('named', { lock }));
+        expect(await values(), broken).to.deep.equal(['new', 'new', 'new']);
         await lock.release().catch(() => {});
       }
+      await store.lock(['s/0', 's/1'], (lock) => refusal('INVALID_ARGUMENT', () => store.restoreSnapshot('session', { lock })));
       await store.lock(ids, async (lock) => {
         await refusal('INVALID_ARGUMENT', () => other.restoreSnapshot('session', { lock }));
         await store.restoreSnapshot('session', { lock });

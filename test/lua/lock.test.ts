@@ -87,13 +87,37 @@ describe('lua/lock.lua, extend.lua, unlock.lua, break.lua', () => {
       const at = await lua.now();
       const token = await lua.when(at, async () => granted(await lock(lua, 'a', 'one', { instance: 'host-1', ttl: 5_000 })));
       const second = await lua.when(at + 1_000, () => lock(lua, 'a', 'two', { lease: 2_000 }));
-      expect(second).to.deep.equal(['WAITING', 1, 1, 4_000, at + 1_000, 1, 'w', String(token), at, 'host-1']);
-      const third = await lua.when(at + 1_000, () => lock(lua, 'a', 'three', { lease: 2_000 }));
+      expect(second).to.deep.equal(['WAITING', 1, 1, 666, at + 1_000, 1, 'w', String(token), at, 'host-1']);
+      const third = await lua.when(at + 1_000, () => lock(lua, 'a', 'three', { lease: 20_000 }));
       expect(third.slice(0, 4)).to.deep.equal(['WAITING', 2, 2, 4_000]);
       // renewed, at the same place
       const renewed = await lua.when(at + 2_000, () => lock(lua, 'a', 'two', { lease: 2_000 }));
-      expect(renewed.slice(0, 4)).to.deep.equal(['WAITING', 1, 2, 3_000]);
+      expect(renewed.slice(0, 4)).to.deep.equal(['WAITING', 1, 2, 666]);
       expect((await book())['q:1']).to.equal(`w ${at + 4_000} ${at + 1_000} tester two`);
+    });
+
+    it('those behind many others have a longer lease, and look for the end of nobody', async () => {
+      const at = await lua.now();
+      await lua.when(at, () => lock(lua, 'a', 'one', { ttl: 500 }));
+      const waits = await lua.when(at, async () => {
+        const replies = [];
+        for (let place = 1; place <= 150; place += 1) replies.push(await lock(lua, 'a', `w${place}`, { lease: 3_000 }));
+        return replies;
+      });
+      const fields = await book();
+      // until when it is kept, and after how long it is to be renewed
+      const seen = [1, 32, 48, 64, 128, 150].map((place) => [
+        Number(fields[`q:${place}`]?.split(' ')[1]) - at,
+        waits[place - 1]?.[3],
+      ]);
+      expect(seen).to.deep.equal([
+        [3_000, 500],
+        [3_000, 500],
+        [4_500, 1_500],
+        [6_000, 2_000],
+        [12_000, 4_000],
+        [12_000, 4_000],
+      ]);
     });
 
     it('is HELD for who does not wait, and nothing is left of that', async () => {
@@ -228,13 +252,20 @@ describe('lua/lock.lua, extend.lua, unlock.lua, break.lua', () => {
       await lock(lua, 'a', 'w1', { instance: 'host-3' });
       await woken();
       expect(await breakLock(lua, 'a')).to.deep.equal([
-        ...['BROKEN', 2],
+        ...['BROKEN', '-', 2],
         ...['r', first[1], first[3], first[2], 'host-1'],
         ...['r', second[1], second[3], second[2], 'host-2'],
       ]);
       expect(await woken()).to.deep.equal([':wake:host-3 w1']);
       granted(await lock(lua, 'a', 'w1'));
-      expect(await breakLock(lua, 'none')).to.deep.equal(['BROKEN', 0]);
+      expect(await breakLock(lua, 'none')).to.deep.equal(['BROKEN', '-', 0]);
+    });
+
+    it('break tells of a transaction that is not settled', async () => {
+      await lua.commit('a', '1');
+      await lua.redis.hset(lua.of('a').context, 'intent', 'txn-7 123 1 0');
+      await lock(lua, 'a', 'one');
+      expect((await breakLock(lua, 'a')).slice(0, 3)).to.deep.equal(['BROKEN', 'txn-7 123 1 0', 1]);
     });
 
     it('what is damaged in the book is taken out of it', async () => {
@@ -376,7 +407,7 @@ describe('lua/lock.lua, extend.lua, unlock.lua, break.lua', () => {
                 const reply = await breakLock(lua, id);
                 const broken = holders.length;
                 holders = [];
-                return [`${reply[0]} ${reply[1]}`, `BROKEN ${broken}`];
+                return [`${reply[0]} ${reply[2]}`, `BROKEN ${broken}`];
               }
               return ['', ''];
             });
