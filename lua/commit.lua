@@ -42,6 +42,7 @@
 -- @include plan
 -- @include settle
 -- @include fence
+-- @include refusals
 -- @include writing
 local keys = { context = KEYS[1], log = KEYS[2], exp = KEYS[3], use = KEYS[4], size = KEYS[5], mem = KEYS[6], old = KEYS[7] }
 local w = commit_request(keys, ARGV)

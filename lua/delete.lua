@@ -28,6 +28,7 @@
 -- @include checkpoint
 -- @include remove
 -- @include fence
+-- @include refusals
 -- @include deleting
 local keys = { context = KEYS[1], log = KEYS[2], exp = KEYS[3], use = KEYS[4], size = KEYS[5], mem = KEYS[6] }
 if not arrived(ARGV[5], KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then

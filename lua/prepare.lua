@@ -34,6 +34,7 @@
 -- @include plan
 -- @include settle
 -- @include fence
+-- @include refusals
 -- @include writing
 -- @include deleting
 -- @include expected

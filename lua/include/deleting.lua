@@ -1,5 +1,5 @@
 -- deleting: one deletion in steps, as `writing` has them for a commit. Needs clock, seal, stored, intent, entry, log, retry, frame, checkpoint,
---   remove and fence. A request is made of the keys and arguments that lua/delete.lua declares.
+--   remove, fence and refusals. A request is made of the keys and arguments that lua/delete.lua declares.
 local function delete_request(keys, args)
   local w = { keys = keys, header = args[1], settings = args[2], id = args[3], channel = args[4] }
   w.op, w.by, w.if_version, w.if_crc, w.till, w.prev, w.sent, w.fence = string.match(w.header,
@@ -17,25 +17,13 @@ local function delete_check(w, now, decided)
   w.live = w.damaged or is_live(stored, decided or now)
   w.version = tonumber(stored.v or nil) or 0
   if not decided then
-    if w.prev ~= '0' then
-      local answer = earlier_attempt(w.id, w.keys.log, w.op, now, tonumber(w.prev), tonumber(w.sent), stored)
-      if answer then
-        return answer
-      end
+    local refused = refused_early(w, stored, now)
+    if not refused and w.if_version ~= '-' and w.damaged then
+      refused = { 'DAMAGED' }
     end
-    if now > tonumber(w.till) then
-      return { 'LATE', now }
-    end
-    local held = intent_of(stored)
-    if held then
-      return held
-    end
-    if w.if_version ~= '-' and w.damaged then
-      return { 'DAMAGED' }
-    end
-    local version = w.live and w.version or 0
-    if w.if_version ~= '-' and (tonumber(w.if_version) ~= version or (w.if_crc ~= '-' and w.if_crc ~= stored.crc)) then
-      return { 'CONFLICT', version, w.live and stored.crc or '-' }
+    refused = refused or refused_by_version(w, stored, w.live, w.live and w.version or 0)
+    if refused then
+      return refused
     end
   end
   if not w.live then

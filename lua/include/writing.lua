@@ -1,5 +1,5 @@
 -- writing: one commit in steps, so that one script may take several together, each checked before any is written. Needs clock, seal, stored, intent,
---   entry, log, lost, retry, frame, checkpoint, account, remove, plan, settle and fence. A request `w` is made of the keys and arguments that lua/commit.lua declares.
+--   entry, log, lost, retry, frame, checkpoint, account, remove, plan, settle, fence and refusals. A request `w` is made of the keys and arguments that lua/commit.lua declares.
 local INLINE = 4096
 
 local function commit_request(keys, args)
@@ -37,23 +37,10 @@ local function commit_check(w, now, decided)
     return { 'APPLIED', tonumber(stored.v), tonumber(stored.at), stored.crc }
   end
   if not decided then
-    if w.prev ~= '0' then
-      local answer = earlier_attempt(id, log, w.op, now, tonumber(w.prev), tonumber(w.sent), stored)
-      if answer then
-        return answer
-      end
-    end
-    if now > tonumber(w.till) then
-      return { 'LATE', now }
-    end
-
-    -- 3. refused by an intent, which may change the version yet, by version or fence?
-    local held = intent_of(stored)
-    if held then
-      return held
-    end
-    if w.if_version ~= '-' and (tonumber(w.if_version) ~= version or (w.if_crc ~= '-' and w.if_crc ~= stored.crc)) then
-      return { 'CONFLICT', version, live and stored.crc or '-' }
+    -- 3. refused by time, intent, version or fence?
+    local refused = refused_early(w, stored, now) or refused_by_version(w, stored, live, version)
+    if refused then
+      return refused
     end
     local newer = fenced_by(context, w.fence, stored.fence, now)
     if newer then

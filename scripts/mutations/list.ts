@@ -4,7 +4,7 @@ import type { Mutation } from './mutation.js';
 export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'ifVersion is not checked',
-    file: 'lua/include/writing.lua',
+    file: 'lua/include/refusals.lua',
     find: "if w.if_version ~= '-' and (tonumber(w.if_version) ~= version or (w.if_crc ~= '-' and w.if_crc ~= stored.crc)) then",
     replace: 'if false then',
     test: { file: 'test/integration/writes.test.ts', grep: 'writes ifVersion' },
@@ -18,7 +18,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'an earlier attempt of a write is not looked for',
-    file: 'lua/include/writing.lua',
+    file: 'lua/include/refusals.lua',
     find: "if w.prev ~= '0' then",
     replace: 'if false then',
     test: { file: 'test/chaos/linearizability.test.ts', grep: 'replies that are lost' },
@@ -39,7 +39,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'two transactions may write onto the same version',
-    file: 'lua/include/writing.lua',
+    file: 'lua/include/refusals.lua',
     find: "if w.if_version ~= '-' and (tonumber(w.if_version) ~= version or (w.if_crc ~= '-' and w.if_crc ~= stored.crc)) then",
     replace: 'if false then',
     test: { file: 'test/chaos/bank.test.ts', grep: 'same sum for every reader' },
