@@ -23,7 +23,7 @@ describe('the commands preserve, snapshots and restore --snapshot', function () 
 
   const run = (...args: string[]): Promise<CliResult> => runCli(args, { url, namespace });
   const json = async <T>(...args: string[]): Promise<T> => {
-    const result = await run(...args, '--json');
+    const result = await cliHere([...args, '--json'], { url, namespace });
     expect(result, args.join(' ')).to.deep.include({ code: 0, stderr: '' });
     return JSON.parse(result.stdout) as T;
   };
