@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { ContextStore } from '../../src/store/ContextStore.js';
+import { cliHere } from '../helpers/cliHere.js';
 import { uniqueNamespace } from '../helpers/namespace.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 import { type CliOptions, CliProcess, type CliResult, runCli } from '../helpers/runCli.js';
@@ -12,7 +13,7 @@ const COMMANDS = [
   'locks', 'stats', 'doctor', 'upgrade', 'preserve', 'snapshots', 'export', 'import', 'demo',
 ]; // biome-ignore format: one list
 
-// Each call is a process that loads the sources: most of a second on a small machine.
+// `run` is a process that loads the sources, most of a second on a small machine; `json` is none.
 describe('the command line', function () {
   this.timeout(60_000);
   let server: RedisServer;
@@ -34,9 +35,9 @@ describe('the command line', function () {
   const run = (args: readonly string[], options: Partial<CliOptions> = {}): Promise<CliResult> =>
     runCli(args, { url: server.url, namespace, ...options });
 
-  /** Runs a command that must succeed, with `--json`, and gives back what it printed. */
+  /** Runs a command that must succeed, with `--json` and in this process, and gives back what it printed. */
   async function json<T>(...args: string[]): Promise<T> {
-    const result = await run([...args, '--json']);
+    const result = await cliHere([...args, '--json'], { url: server.url, namespace });
     expect(result, args.join(' ')).to.deep.include({ code: 0, stderr: '' });
     return JSON.parse(result.stdout) as T;
   }

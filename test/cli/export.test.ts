@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import { ContextStore, verifyExport } from '../../src/index.js';
+import { cliHere } from '../helpers/cliHere.js';
 import { uniqueNamespace } from '../helpers/namespace.js';
 import { RedisServer } from '../helpers/RedisServer.js';
 import { type CliOptions, CliProcess, type CliResult, PROGRAM, runCli } from '../helpers/runCli.js';
@@ -108,6 +109,15 @@ describe('the commands export and import', function () {
     });
     return result.stderr;
   }
+
+  const here = (args: readonly string[], name = namespace): Promise<CliResult> =>
+    cliHere(args, { url: server.url, namespace: name });
+  /** As {@link refused}, in this process. */
+  const told = async (args: readonly string[], code: number, name = namespace): Promise<string> => {
+    const { stderr, ...result } = await here(args, name);
+    expect(result, `${args.join(' ')}: ${stderr}`).to.deep.equal({ code, stdout: '' });
+    return stderr;
+  };
 
   const verified = (bytes: Buffer): Promise<{ contexts: number; complete: boolean }> => verifyExport([bytes]);
 
@@ -257,35 +267,35 @@ describe('the commands export and import', function () {
     const store = await filled(3);
     await json(['export', '--out', file]);
     await store.set('c-1', 'another');
-    expect(await refused(['import', file, '--if-exists', 'fail'], 3)).to.match(/^CONFLICT: import: c-1/);
+    expect(await told(['import', file, '--if-exists', 'fail'], 3)).to.match(/^CONFLICT: import: c-1/);
     expect(await json(['import', file, '--dry-run', '--if-exists', 'replace'])).to.include({
       dryRun: true,
       replaced: 1,
       same: 2,
     });
     expect((await store.get('c-1', { fresh: true }))?.value).to.equal('another');
-    expect(await refused(['import', file, '--context-bytes', '10b'], 2, { namespace: uniqueNamespace('to') })).to.match(
+    expect(await told(['import', file, '--context-bytes', '10b'], 2, uniqueNamespace('to'))).to.match(
       /^LIMIT_EXCEEDED: import: line \d: the document of c-\d has \d+ bytes/,
     );
     const redis = server.client();
     const keys = store.keysOf('c-2');
     await redis.del(keys.log);
     await redis.hset(keys.context, 'data', '{"n":9,"text":""}');
-    const left = await run(['export', '--out', file, '--json']);
+    const left = await here(['export', '--out', file, '--json']);
     expect({ code: left.code, stderr: left.stderr }).to.deep.equal({ code: 4, stderr: '' });
     expect(JSON.parse(left.stdout)).to.deep.include({ ok: false, contexts: 2, damaged: 1, left: ['c-2'] });
-    expect((await run(['export', '--out', file])).stderr).to.match(/^left out {2}c-2: /);
-    expect(await refused(['export', '--resume'], 2)).to.include('--resume needs --out');
-    expect(await refused(['export', '--json'], 2)).to.include('--out');
-    expect(await refused(['export', '--out', `${file}.gz`, '--resume'], 2)).to.include('cannot be gone on with');
-    expect(await refused(['export', '--out', join(folder, 'no', 'x')], 2)).to.match(/^INVALID_ARGUMENT: cannot write /);
-    expect(await refused(['import', join(folder, 'nothing')], 2)).to.match(/^INVALID_ARGUMENT: cannot read /);
-    expect(await refused(['export', '--out', folder], 2)).to.equal(`INVALID_ARGUMENT: cannot write ${folder}: it is a folder\n`);
+    expect((await here(['export', '--out', file])).stderr).to.match(/^left out {2}c-2: /);
+    expect(await told(['export', '--resume'], 2)).to.include('--resume needs --out');
+    expect(await told(['export', '--json'], 2)).to.include('--out');
+    expect(await told(['export', '--out', `${file}.gz`, '--resume'], 2)).to.include('cannot be gone on with');
+    expect(await told(['export', '--out', join(folder, 'no', 'x')], 2)).to.match(/^INVALID_ARGUMENT: cannot write /);
+    expect(await told(['import', join(folder, 'nothing')], 2)).to.match(/^INVALID_ARGUMENT: cannot read /);
+    expect(await told(['export', '--out', folder], 2)).to.equal(`INVALID_ARGUMENT: cannot write ${folder}: it is a folder\n`);
     expect(existsSync(`${folder}.partial`)).to.equal(false);
-    expect(await refused(['import', folder], 2)).to.equal(`INVALID_ARGUMENT: cannot read ${folder}: it is a folder\n`);
+    expect(await told(['import', folder], 2)).to.equal(`INVALID_ARGUMENT: cannot read ${folder}: it is a folder\n`);
     expect(await refused(['import', '-'], 4)).to.include('the export is empty');
     writeFileSync(file, gzipSync('x'));
-    expect(await refused(['import', file], 2)).to.include('compressed');
+    expect(await told(['import', file], 2)).to.include('compressed');
   });
 
   it('show progress on a pipe only where that is asked', async () => {

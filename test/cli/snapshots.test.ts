@@ -1,6 +1,7 @@
 /** The commands preserve, snapshots and restore --snapshot. */
 import { expect } from 'chai';
 import { ContextStore } from '../../src/index.js';
+import { cliHere } from '../helpers/cliHere.js';
 import { uniqueNamespace } from '../helpers/namespace.js';
 import { sharedServer } from '../helpers/RedisServer.js';
 import { type CliResult, runCli } from '../helpers/runCli.js';
@@ -22,7 +23,7 @@ describe('the commands preserve, snapshots and restore --snapshot', function () 
 
   const run = (...args: string[]): Promise<CliResult> => runCli(args, { url, namespace });
   const json = async <T>(...args: string[]): Promise<T> => {
-    const result = await run(...args, '--json');
+    const result = await cliHere([...args, '--json'], { url, namespace });
     expect(result, args.join(' ')).to.deep.include({ code: 0, stderr: '' });
     return JSON.parse(result.stdout) as T;
   };
@@ -63,7 +64,7 @@ describe('the commands preserve, snapshots and restore --snapshot', function () 
   });
 
   it('tell by their exit code what was in the way', async () => {
-    const code = async (...args: string[]): Promise<number | null> => (await run(...args)).code;
+    const code = async (...args: string[]): Promise<number | null> => (await cliHere(args, { url, namespace })).code;
     expect(await code('preserve', 'trip')).to.equal(2);
     expect(await code('preserve', 'trip', 'a', '--prefix', 'b')).to.equal(2);
     expect(await code('preserve', 'trip', '--prefix', 'nobody')).to.equal(3);
