@@ -129,13 +129,11 @@ export class Locks {
     if (ids !== null) {
       for (const book of await this.#commands.books(ids, this.#deadline(this.#parts.timeoutMs, signal))) found.set(book.id, book);
     }
-    for (const shard of ids === null ? this.#commands.shards : []) {
-      let cursor = '0';
-      do {
-        const page = await this.#commands.page(shard, cursor, SCAN, this.#deadline(this.#parts.timeoutMs, signal));
-        for (const book of page.books) found.set(book.id, book);
-        cursor = page.cursor;
-      } while (cursor !== '0');
+    let cursor = ids === null ? '0' : null;
+    while (cursor !== null) {
+      const page = await this.#commands.page(cursor, SCAN, this.#deadline(this.#parts.timeoutMs, signal));
+      for (const book of page.books) found.set(book.id, book);
+      cursor = page.cursor === '0' ? null : page.cursor;
     }
     for (const [id, { holders, waiters }] of found) if (holders.length + waiters.length === 0) found.delete(id);
     if (found.size === 0) return [];

@@ -359,8 +359,8 @@ export class ContextStore {
   }
 
   /**
-   * Who holds locks in the namespace and who waits for them, by id; without `ids` it looks through all keys of the server, a thousand at a
-   * time. Read locks have several holders.
+   * Who holds locks in the namespace and who waits for them, by id; without `ids` it looks through all keys of the server once, a
+   * thousand at a time. Read locks have several holders.
    */
   async locks(options: LocksOptions = {}): Promise<readonly LockInfo[]> {
     const { ids, signal } = options;

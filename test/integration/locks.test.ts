@@ -465,6 +465,22 @@ describe('locks', () => {
   });
 
   describe('store.locks', () => {
+    it('looks through the server once, however many shards there are, and takes nothing else for a lock book', async () => {
+      const store = await stores.open({ shards: 64 });
+      const redis = await stores.redis();
+      const lock = (await store.tryLock(['a', 'b'])) as Lock;
+      const [entry = ''] = Object.values(await redis.hgetall(store.keysOf('a').context.replace('}:c:', '}:w:'))).slice(-1);
+      // one that is of no shard, one in another shard than its id's (3), and the log of a context with a strange id
+      const others = ['64}:w:x', '0}:w:a', '0}:l:x}:w:x'];
+      for (const key of others) await redis.hset(`{lc:${stores.namespace}:${key}`, 'h:1', entry);
+      const scans = async (): Promise<number> =>
+        Number(/cmdstat_scan:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1] ?? 0);
+      const before = await scans();
+      expect((await store.locks()).map(({ id }) => id)).to.deep.equal(['a', 'b']);
+      expect((await scans()) - before).to.be.within(1, 63);
+      await lock.release();
+    });
+
     it('shows holders and waiters of all shards', async () => {
       const [store, other] = await stores.pair({ shards: 4 });
       const locks = await Promise.all(
