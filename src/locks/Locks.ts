@@ -80,6 +80,7 @@ export class Locks {
       attemptTimeoutMs: connection.attemptTimeoutMs,
       checkTtl: (ttl) => checkTtl(ttl, settings.maxTtlMs),
       ended: (handle) => this.#handles.delete(handle),
+      unreleased: (handle, error) => this.#unreleased(handle, error),
       background: (work) => this.#track(work),
     };
   }
@@ -99,13 +100,7 @@ export class Locks {
     try {
       return await fn(handle);
     } finally {
-      await handle.release().catch((error: unknown) => {
-        const { ids: locked, fencingToken } = handle;
-        this.#parts.warn(
-          { ids: locked, fencingToken, error: messageOf(error) },
-          'a lock could not be released: it ends by its time to live',
-        );
-      });
+      await handle[Symbol.asyncDispose]();
     }
   }
 
@@ -315,6 +310,10 @@ export class Locks {
       waiters,
       ...holder,
     });
+  }
+
+  #unreleased({ ids, fencingToken }: LockHandle, error: unknown): void {
+    this.#parts.warn({ ids, fencingToken, error: messageOf(error) }, 'a lock could not be released: it ends by its time to live');
   }
 
   #deadline(ms: number, signal?: AbortSignal): Deadline {

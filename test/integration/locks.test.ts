@@ -445,6 +445,28 @@ describe('locks', () => {
     });
   });
 
+  it('the end of a block does not fail with its release: what the block gave is kept, and what it threw', async () => {
+    const proxy = await stores.proxy();
+    const logger = new RecordingLogger();
+    const store = await stores.open({ redis: proxy.url, attemptTimeout: 50, timeout: 150, logger });
+    const block = async (id: string, end: () => string): Promise<string> => {
+      await using lock = await store.tryLock(id);
+      expect(lock).to.not.equal(null);
+      proxy.pause();
+      return end();
+    };
+    expect(await block('x', () => 'kept')).to.equal('kept');
+    proxy.resume();
+    const mine = new Error('mine');
+    const thrown = await block('y', () => {
+      throw mine;
+    }).catch((error: unknown) => error);
+    proxy.resume();
+    expect(thrown).to.equal(mine);
+    const told = logger.at('warn').filter(({ message }) => message.startsWith('a lock could not be released'));
+    expect(told.map(({ fields }) => fields.ids)).to.deep.equal([['x'], ['y']]);
+  });
+
   describe('close', () => {
     it('releases what is held and cancels what waits', async () => {
       const [store, other] = await stores.pair();
