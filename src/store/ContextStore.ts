@@ -74,6 +74,7 @@ import type {
   StoreEventName,
   StoreEvents,
   StoreStats,
+  TouchOptions,
   TransactionOptions,
   TryLockOptions,
   UpdateOptions,
@@ -292,13 +293,18 @@ export class ContextStore {
     });
   }
 
-  /** Gives a context another expiry, counted from now, without a new version; null where there is none. */
+  /**
+   * Gives a context another expiry, counted from now, without a new version; null where there is none. That can end a context: with `lock` it is
+   * done only while the lock holds.
+   *
+   * @throws ContextError `FENCED`, `INVALID_ARGUMENT`, `LOCKED`, those of the connection
+   */
   touch(
     id: string,
     ttl: Duration | 'none',
-    options: CallOptions = {},
+    options: TouchOptions = {},
   ): Promise<{ version: number; expiresAt: number | null } | null> {
-    return this.#write('touch', id, options, (deadline) => this.#writer.touch(id, ttl, deadline));
+    return this.#write('touch', id, options, (deadline) => this.#writer.touch(id, ttl, options, deadline));
   }
 
   /**

@@ -2,6 +2,7 @@
 import { expect } from 'chai';
 import type { Redis } from 'ioredis';
 import type { ContextStore, Lock } from '../../src/index.js';
+import { script } from '../../src/redis/scripts.js';
 import { RecordingLogger, refusal, useStores } from '../helpers/stores.js';
 import { waitFor } from '../helpers/waitFor.js';
 
@@ -390,16 +391,19 @@ describe('locks', () => {
       expect(await other.breakLock('x')).to.deep.equal([]);
     });
 
-    it('update, patch and delete are fenced as set is', async () => {
+    it('update, patch, delete and touch are fenced as set is', async () => {
       const [store, other] = await stores.pair();
       await store.set('x', { n: 1 });
       const lock = (await store.tryLock('x')) as Lock;
       await store.update('x', () => ({ n: 2 }), { lock });
       await store.patch('x', [{ op: 'replace', path: '/n', value: 3 }], { lock });
+      await store.touch('x', '1h', { lock });
       await other.breakLock('x');
       await refusal('FENCED', () => store.update('x', () => ({ n: 4 }), { lock }));
       await refusal('FENCED', () => store.patch('x', [{ op: 'replace', path: '/n', value: 4 }], { lock }));
       await refusal('FENCED', () => store.delete('x', { lock }));
+      await refusal('FENCED', () => store.touch('x', 1, { lock }));
+      await refusal('INVALID_ARGUMENT', () => store.touch('y', 1, { lock }));
       expect((await other.get('x', { fresh: true }))?.value).to.deep.equal({ n: 3 });
     });
   });
@@ -415,6 +419,23 @@ describe('locks', () => {
       expect(await entries(redis, 'x', 'h')).to.deep.equal([`h:${lock.fencingToken}`]);
       await store.set('x', 1, { lock });
       await lock.release();
+    });
+
+    it('a touch whose answer was lost, and the lock after it, does not claim that nothing was done', async () => {
+      const proxy = await stores.proxy();
+      const store = await stores.open({ redis: proxy.url });
+      const other = await stores.open();
+      await store.set('x', 1);
+      const lock = (await store.tryLock('x', { ttl: '30s' })) as Lock;
+      const sprung = proxy.cutAfterNextUpstreamMatch(script('touch').sha);
+      const touched = refusal('OUTCOME_UNKNOWN', () => store.touch('x', '1h', { lock }));
+      await sprung;
+      proxy.pause();
+      await other.breakLock('x');
+      proxy.resume();
+      await touched;
+      await store.touch('x', 'none');
+      expect((await other.get('x', { fresh: true }))?.expiresAt).to.equal(null);
     });
 
     it('waiters get their turn without pub/sub', async () => {
