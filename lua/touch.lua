@@ -6,15 +6,15 @@
 -- KEYS[4] zset    {tag}:use, id by last use (ms)
 -- KEYS[5] zset    {tag}:size, id by accounted bytes
 -- KEYS[6] hash    {tag}:mem, the shard's accounts
--- ARGV[1] string  header, words: op by ttl(ms)|none till(ms) [expected(ms)|-|hold], the fifth for a fit: `by` needs the context for `ttl`;
+-- ARGV[1] string  header, words: op by ttl(ms)|none till(ms) fence [expected(ms)|-|hold], the sixth for a fit: `by` needs the context for `ttl`;
 --                 it may expire earlier than it would where its expiry is `expected`; for a `hold` it needs what was written
 -- ARGV[2] string  settings, words: tombstone(ms) grace(ms) publishCommand protocol sealed(1|0)
 -- ARGV[3] string  id
 -- ARGV[4] string  channel
 -- ARGV[5] string  the guard over KEYS and ARGV[1] to ARGV[4] (lua/include/guard.lua)
 -- Returns: TOUCHED version exp(ms, 0 none) | KEPT version exp(ms, 0 none): a fit that leaves the expiry | ABSENT | LATE now(ms): this attempt came after its time
---   | LOCKED txn deadline(ms) part home: by the intent of a transaction, but for a fit, which is advice | DAMAGED: the stored fields do not have their
---   seal | GARBLED: not what was sent
+--   | FENCED fence: the lock under which it was sent is lost | LOCKED txn deadline(ms) part home: by the intent of a transaction, but for a fit, which is
+--   advice | DAMAGED: the stored fields do not have their seal | GARBLED: not what was sent
 -- Publishes: one `touch` frame on the channel, so that replicas know the new expiry at once.
 -- Atomic because: the field, the index, the accounts and the native expiry behind it must say the same.
 -- @include guard
@@ -22,12 +22,13 @@
 -- @include seal
 -- @include stored
 -- @include intent
+-- @include fence
 -- @include frame
 -- @include checkpoint
 -- @include settle
 -- @include fit
 local context, log, exp_index, use_index, size_index, mem = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local op, by, ttl, till, expected = string.match(ARGV[1], '^(%S+) (%S+) (%S+) (%S+) ?(%S*)$')
+local op, by, ttl, till, fence, expected = string.match(ARGV[1], '^(%S+) (%S+) (%S+) (%S+) (%d+) ?(%S*)$')
 local tombstone, grace, publish, protocol, sealed = string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
 local id, channel = ARGV[3], ARGV[4]
 if not arrived(ARGV[5], context, log, exp_index, use_index, size_index, mem, ARGV[1], ARGV[2], id, channel) then
@@ -46,6 +47,10 @@ end
 local held = expected == '' and intent_of(stored)
 if held then
   return answered(held)
+end
+local newer = fenced_by(context, fence, stored.fence, now)
+if newer then
+  return answered({ 'FENCED', newer })
 end
 local version, exp = tonumber(stored.v), tonumber(stored.exp)
 if not version or (exp and exp <= now) then

@@ -36,6 +36,8 @@ export interface HandleParts {
   readonly checkTtl: (ttl: number | string) => number;
   /** Told once, when it is neither held nor being released any more. */
   readonly ended: (handle: LockHandle) => void;
+  /** Told of a release that failed and that nobody waits for. */
+  readonly unreleased: (handle: LockHandle, error: unknown) => void;
   readonly background: (work: Promise<unknown>) => void;
 }
 
@@ -192,8 +194,9 @@ export class LockHandle implements Lock {
     return this.#released;
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.release();
+  /** A release that fails does not take the place of what the block gave, or threw. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release().catch((error: unknown) => this.#parts.unreleased(this, error));
   }
 
   /** Ends it because its store does. */

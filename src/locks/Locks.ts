@@ -80,6 +80,7 @@ export class Locks {
       attemptTimeoutMs: connection.attemptTimeoutMs,
       checkTtl: (ttl) => checkTtl(ttl, settings.maxTtlMs),
       ended: (handle) => this.#handles.delete(handle),
+      unreleased: (handle, error) => this.#unreleased(handle, error),
       background: (work) => this.#track(work),
     };
   }
@@ -99,13 +100,7 @@ export class Locks {
     try {
       return await fn(handle);
     } finally {
-      await handle.release().catch((error: unknown) => {
-        const { ids: locked, fencingToken } = handle;
-        this.#parts.warn(
-          { ids: locked, fencingToken, error: messageOf(error) },
-          'a lock could not be released: it ends by its time to live',
-        );
-      });
+      await handle[Symbol.asyncDispose]();
     }
   }
 
@@ -134,13 +129,11 @@ export class Locks {
     if (ids !== null) {
       for (const book of await this.#commands.books(ids, this.#deadline(this.#parts.timeoutMs, signal))) found.set(book.id, book);
     }
-    for (const shard of ids === null ? this.#commands.shards : []) {
-      let cursor = '0';
-      do {
-        const page = await this.#commands.page(shard, cursor, SCAN, this.#deadline(this.#parts.timeoutMs, signal));
-        for (const book of page.books) found.set(book.id, book);
-        cursor = page.cursor;
-      } while (cursor !== '0');
+    let cursor = ids === null ? '0' : null;
+    while (cursor !== null) {
+      const page = await this.#commands.page(cursor, SCAN, this.#deadline(this.#parts.timeoutMs, signal));
+      for (const book of page.books) found.set(book.id, book);
+      cursor = page.cursor === '0' ? null : page.cursor;
     }
     for (const [id, { holders, waiters }] of found) if (holders.length + waiters.length === 0) found.delete(id);
     if (found.size === 0) return [];
@@ -322,6 +315,10 @@ export class Locks {
       waiters,
       ...holder,
     });
+  }
+
+  #unreleased({ ids, fencingToken }: LockHandle, error: unknown): void {
+    this.#parts.warn({ ids, fencingToken, error: messageOf(error) }, 'a lock could not be released: it ends by its time to live');
   }
 
   #deadline(ms: number, signal?: AbortSignal): Deadline {

@@ -20,7 +20,11 @@ export interface Lock extends AsyncDisposable {
    * @throws ContextError `LOCK_LOST`, `INVALID_ARGUMENT`, and those of the connection
    */
   extend(ttl?: number | string): Promise<void>;
-  /** Lets go of it; a second time does nothing. @throws ContextError those of the connection: it ends by its time to live then */
+  /**
+   * Lets go of it; a second time does nothing. At the end of an `await using` block a release that fails is logged instead.
+   *
+   * @throws ContextError those of the connection: it ends by its time to live then
+   */
   release(): Promise<void>;
 }
 

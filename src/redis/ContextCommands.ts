@@ -253,21 +253,30 @@ export class ContextCommands {
     id: string,
     operation: string,
     ttl: number | 'none',
+    fence: number,
     deadline: Deadline,
   ): Promise<{ version: number; expiresAt: number | null } | FieldsDamaged | null> {
     const keys = this.keys.of(id);
     const { tombstoneMs, instanceId } = this.settings;
+    let unheard = false;
     const reply = await this.#unheld(id, deadline, () =>
-      writeWithRetries(this.connection, deadline, { id, doing: 'touch' }, (attempt) =>
-        this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
-          `${operation} ${instanceId} ${ttl} ${attempt.slice(0, attempt.indexOf(' '))}`,
+      writeWithRetries(this.connection, deadline, { id, doing: 'touch' }, (attempt) => {
+        const [till, previousTill] = attempt.split(' ');
+        unheard = previousTill !== '0';
+        return this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
+          `${operation} ${instanceId} ${ttl} ${till} ${fence}`,
           `${tombstoneMs} ${GRACE_MS} ${PUBLISH} ${this.#mode}`,
           id,
           keys.channel,
-        ]),
-      ),
+        ]);
+      }),
     );
     if (reply[0] === 'DAMAGED') return { status: 'damaged' };
+    if (reply[0] === 'FENCED' && unheard) {
+      const message = `${id}: the lock under which its expiry was set is lost, and the connection broke before that: read the context to see whether it was done while the lock held`;
+      throw new ContextError('OUTCOME_UNKNOWN', message, { namespace: this.keys.namespace, id, found: Number(reply[1]) });
+    }
+    if (reply[0] === 'FENCED') this.#refused(reply, id);
     return reply[0] === 'TOUCHED' ? { version: Number(reply[1]), expiresAt: optional(reply[2]) } : null;
   }
 
@@ -286,7 +295,7 @@ export class ContextCommands {
     const { tombstoneMs, instanceId } = this.settings;
     const reply = await writeWithRetries(this.connection, deadline, { id, doing: 'predict the expiry' }, (attempt) =>
       this.connection.runScript<ScriptReply>(deadline, 'touch', writeKeys(keys), [
-        `${operation} ${instanceId} ${needMs} ${attempt.slice(0, attempt.indexOf(' '))} ${expected ?? '-'}`,
+        `${operation} ${instanceId} ${needMs} ${attempt.slice(0, attempt.indexOf(' '))} 0 ${expected ?? '-'}`,
         `${tombstoneMs} ${GRACE_MS} ${PUBLISH} ${this.#mode}`,
         id,
         keys.channel,

@@ -2,7 +2,7 @@
 import { ContextError } from '../core/errors.js';
 import { type ContextCommands, PUBLISH } from './ContextCommands.js';
 import { type Intent, parseIntent } from './commitRequest.js';
-import { lockNodesKey, type ShardKeys } from './keys.js';
+import { lockNodesKey } from './keys.js';
 import type { Deadline } from './RedisConnection.js';
 import { writeWithRetries } from './writeRetries.js';
 
@@ -67,10 +67,6 @@ export class LockCommands {
 
   constructor(commands: ContextCommands) {
     this.#commands = commands;
-  }
-
-  get shards(): readonly ShardKeys[] {
-    return this.#commands.keys.shards;
   }
 
   async lock(request: LockRequest, deadline: Deadline): Promise<LockAnswer> {
@@ -152,18 +148,23 @@ export class LockCommands {
     return { holders, intent: parseIntent(String(reply[1])) };
   }
 
-  /** A page of the lock books of a shard, out of all keys of the server; a cursor of '0' begins, and ends. One may come twice. */
+  /** A page of the lock books of all shards, out of all keys of the server; a cursor of '0' begins, and ends. One may come twice. */
   async page(
-    shard: ShardKeys,
     cursor: string,
     count: number,
     deadline: Deadline,
   ): Promise<{ readonly cursor: string; readonly books: readonly LockBook[] }> {
-    const { pattern, idOf } = this.#commands.keys.lockBooks(shard);
+    const { pattern, idOf } = this.#commands.keys.lockBooks();
     const [next, found] = await this.#commands.asked(deadline, 'look for locks', (client) =>
       client.scan(cursor, 'MATCH', pattern, 'COUNT', count),
     );
-    return { cursor: next, books: await this.books(found.map(idOf), deadline) };
+    return {
+      cursor: next,
+      books: await this.books(
+        found.flatMap((key) => idOf(key) ?? []),
+        deadline,
+      ),
+    };
   }
 
   /** The lock books of some contexts, without what has ended; an empty one where there is none. */

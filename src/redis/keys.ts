@@ -86,10 +86,13 @@ export class Keys {
     return `${this.shardOf(id).tag}:w:${id}`;
   }
 
-  /** The pattern of all lock books of a shard, and the id in such a key. */
-  lockBooks(shard: ShardKeys): { readonly pattern: string; idOf(key: string): string } {
-    const prefix = `${shard.tag}:w:`;
-    return { pattern: `${escaped(prefix)}*`, idOf: (key) => key.slice(prefix.length) };
+  /** The pattern of the lock books of all shards, and the id in such a key; null where it is another one that matches. */
+  lockBooks(): { readonly pattern: string; idOf(key: string): string | null } {
+    const idOf = (key: string): string | null => {
+      const { kind, id } = parseContextKey(this.namespace, key) ?? {};
+      return kind === 'w' && id !== undefined && this.lockBookOf(id) === key ? id : null;
+    };
+    return { pattern: `{lc:${escaped(this.namespace)}:*}:w:*`, idOf };
   }
 
   /** Where an instance is told that one of its waiters has its turn; named in `lua/include/lockbook.lua` as well. */

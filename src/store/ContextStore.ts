@@ -75,6 +75,7 @@ import type {
   StoreEventName,
   StoreEvents,
   StoreStats,
+  TouchOptions,
   TransactionOptions,
   TryLockOptions,
   UpdateOptions,
@@ -306,13 +307,18 @@ export class ContextStore {
     });
   }
 
-  /** Gives a context another expiry, counted from now, without a new version; null where there is none. */
+  /**
+   * Gives a context another expiry, counted from now, without a new version; null where there is none. That can end a context: with `lock` it is
+   * done only while the lock holds.
+   *
+   * @throws ContextError `FENCED`, `INVALID_ARGUMENT`, `LOCKED`, those of the connection
+   */
   touch(
     id: string,
     ttl: Duration | 'none',
-    options: CallOptions = {},
+    options: TouchOptions = {},
   ): Promise<{ version: number; expiresAt: number | null } | null> {
-    return this.#write('touch', id, options, (deadline) => this.#writer.touch(id, ttl, deadline));
+    return this.#write('touch', id, options, (deadline) => this.#writer.touch(id, ttl, options, deadline));
   }
 
   /**
@@ -377,8 +383,8 @@ export class ContextStore {
   }
 
   /**
-   * Who holds locks in the namespace and who waits for them, by id; without `ids` it looks through all keys of the server, a thousand at a
-   * time. Read locks have several holders.
+   * Who holds locks in the namespace and who waits for them, by id; without `ids` it looks through all keys of the server once, a
+   * thousand at a time. Read locks have several holders.
    */
   async locks(options: LocksOptions = {}): Promise<readonly LockInfo[]> {
     const { ids, signal } = options;

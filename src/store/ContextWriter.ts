@@ -23,7 +23,7 @@ import { runOnDraft } from './draft.js';
 import { KeyedQueue } from './KeyedQueue.js';
 import type { ResolvedOptions } from './options.js';
 import type { StoreEmitter } from './StoreEmitter.js';
-import type { DeleteOptions, Logger, UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
+import type { DeleteOptions, Logger, TouchOptions, UpdateOptions, UpdateResult, WriteOptions, WriteResult } from './types.js';
 
 /** How often `update` and `patch` run again on a conflict. */
 export const DEFAULT_ATTEMPTS = 64;
@@ -175,11 +175,14 @@ export class ContextWriter {
   async touch(
     id: string,
     ttl: number | string,
+    { lock }: TouchOptions,
     deadline: Deadline,
   ): Promise<{ version: number; expiresAt: number | null } | null> {
     checkId(id, this.#options.idBytes);
     const ttlMs = ttl === 'none' ? 'none' : timeToLive(ttl);
-    const result = await this.#sound(id, deadline, () => this.#commands.touch(id, this.#operation(), ttlMs, deadline));
+    const result = await this.#sound(id, deadline, async () =>
+      this.#commands.touch(id, this.#operation(), ttlMs, this.#locks.fenceOf(lock, id), deadline),
+    );
     if (result !== null) this.#replicas.touched(id, result.version, result.expiresAt);
     return result;
   }

@@ -13,7 +13,7 @@ const NAMES = {
   update: [...WRITE, 'attempts', 'initial'],
   patch: WRITE,
   delete: [...CALL, 'ifVersion', 'lock'],
-  touch: CALL,
+  touch: [...CALL, 'lock'],
   transaction: [...CALL, 'attempts', 'lock'],
   list: [...CALL, 'cursor', 'limit', 'prefix'],
   watch: ['fromVersion', 'signal', 'queue'],

@@ -242,7 +242,7 @@ class Import {
     if (!(await this.#parts.sound(id))) return this.#write(context, undefined, 'replaced');
     const apart = Math.abs((expiresAt ?? Number.POSITIVE_INFINITY) - (found.expiresAt ?? Number.POSITIVE_INFINITY));
     if (this.#options.ifExists === 'replace' && this.#options.dryRun !== true && apart > SAME_EXPIRY_MS)
-      await this.#parts.writer.touch(id, this.#ttl(expiresAt), this.#parts.deadline());
+      await this.#parts.writer.touch(id, this.#ttl(expiresAt), {}, this.#parts.deadline());
     return 'same';
   }
 

@@ -72,6 +72,11 @@ export interface DeleteOptions extends CallOptions {
   readonly lock?: Lock;
 }
 
+export interface TouchOptions extends CallOptions {
+  /** A lock that covers this context, as `lock` or `tryLock` gave it: where it is lost by then, the expiry stays (`FENCED`). */
+  readonly lock?: Lock;
+}
+
 export interface ListOptions extends CallOptions {
   /** What the last page returned; absent: from the start. */
   readonly cursor?: string;

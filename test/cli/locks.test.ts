@@ -1,8 +1,9 @@
+import { spawnSync } from 'node:child_process';
 import { expect } from 'chai';
 import { ContextStore, type Lock, type LockInfo } from '../../src/index.js';
 import { uniqueNamespace } from '../helpers/namespace.js';
 import { RedisServer } from '../helpers/RedisServer.js';
-import { type CliResult, runCli } from '../helpers/runCli.js';
+import { CliProcess, type CliResult, runCli } from '../helpers/runCli.js';
 import { refusal } from '../helpers/stores.js';
 import { waitFor } from '../helpers/waitFor.js';
 
@@ -74,6 +75,27 @@ describe('the command line: locks', function () {
         new RegExp(`^user-42 {2}broken {2}host-1 \\(write, fencing token ${next.fencingToken}, for .* left`),
       );
     });
+  });
+
+  it('break on a terminal shows the holder and asks: only a yes breaks the lock', async function () {
+    if (spawnSync('script', ['--version']).status !== 0) this.skip();
+    const lock = (await store.tryLock('user-42', { ttl: '30s' })) as Lock;
+    const asked = async (answer: string): Promise<CliResult> => {
+      const cli = new CliProcess(['locks', 'break', 'user-42'], { url: server.url, namespace, terminal: true });
+      await cli.answer('[y/N]', answer);
+      return cli.result();
+    };
+    for (const no of ['', 'n', 'yesterday']) {
+      const { code, stdout } = await asked(no);
+      expect(code, stdout).to.equal(3);
+      expect(stdout).to.match(new RegExp(`user-42 is held by\\s+host-1 \\(write, fencing token ${lock.fencingToken}, for `));
+      expect(stdout).to.include('user-42: the lock was left as it is');
+    }
+    await store.set('user-42', 1, { lock });
+    const { code, stdout } = await asked('y');
+    expect(code, stdout).to.equal(0);
+    expect(stdout).to.match(/user-42 {2}broken {2}host-1 \(write/);
+    await refusal('FENCED', () => store.set('user-42', 2, { lock }));
   });
 
   it('has help with examples, for both', async () => {

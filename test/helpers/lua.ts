@@ -35,6 +35,7 @@ export interface TouchOptions {
   readonly op?: string;
   readonly by?: string;
   readonly till?: number;
+  readonly fence?: number;
   readonly tombstone?: number;
   readonly grace?: number;
   readonly protocol?: 1 | 2;
@@ -116,7 +117,7 @@ export class LuaNamespace {
 
   touch(id: string, ttl: number | 'none', options: TouchOptions = {}): Promise<Reply> {
     const { op = operation(), by = 'tester', till = FAR_MS, tombstone = TOMBSTONE_MS, grace = GRACE_MS } = options;
-    const header = `${op} ${by} ${ttl} ${till}${options.expected === undefined ? '' : ` ${options.expected}`}`;
+    const header = `${op} ${by} ${ttl} ${till} ${options.fence ?? 0}${options.expected === undefined ? '' : ` ${options.expected}`}`;
     return this.run('touch', this.#writeKeys(id), [
       header,
       `${tombstone} ${grace} PUBLISH ${options.protocol ?? 2} ${options.sealed ?? 0}`,

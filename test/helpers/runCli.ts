@@ -10,6 +10,8 @@ export interface CliOptions {
   /** What it reads on stdin; without it stdin is empty. */
   readonly input?: string | Buffer;
   readonly env?: Readonly<Record<string, string>>;
+  /** Runs it on a terminal of its own (by `script` of util-linux): what it prints, and what is typed, stands on `stdout`. */
+  readonly terminal?: true;
 }
 
 export interface CliResult {
@@ -32,9 +34,11 @@ export class CliProcess {
   readonly child: ChildProcess;
   readonly #ended: Promise<CliResult>;
 
-  constructor(args: readonly string[], { url, namespace, input, env }: CliOptions) {
+  constructor(args: readonly string[], { url, namespace, input, env, terminal }: CliOptions) {
     const { FORCE_COLOR: _, ...inherited } = process.env;
-    this.child = spawn(process.execPath, [...PROGRAM, ...args], {
+    const words = [process.execPath, ...PROGRAM, ...args];
+    const [program = '', ...rest] = terminal ? ['script', '-qec', words.map(quoted).join(' '), '/dev/null'] : words;
+    this.child = spawn(program, rest, {
       env: { ...inherited, REDIS_URL: url, ...(namespace === undefined ? {} : { LUKHAS_NAMESPACE: namespace }), ...env },
       stdio: ['pipe', 'pipe', 'pipe'],
     });
@@ -45,12 +49,19 @@ export class CliProcess {
       this.stderr += text;
     });
     this.child.stdin?.on('error', () => {}); // it ended without reading
-    this.child.stdin?.end(input ?? '');
+    // the end of its input would end the terminal before anything is asked
+    if (!terminal) this.child.stdin?.end(input ?? '');
     const untrack = track({ end: async () => this.#kill(), endNow: () => this.#kill() });
     this.#ended = once(this.child, 'close').then(() => {
       untrack();
       return { code: this.child.exitCode, stdout: this.stdout, stderr: this.stderr };
     });
+  }
+
+  /** Waits until it has asked, and types a line. */
+  async answer(question: string, line: string): Promise<void> {
+    await waitFor(() => this.stdout.includes(question) || this.child.exitCode !== null, { what: `the question ${question}` });
+    this.child.stdin?.write(`${line}\n`);
   }
 
   /** Resolves when it has ended and all it printed has been read. */
@@ -80,3 +91,5 @@ export class CliProcess {
 export function runCli(args: readonly string[], options: CliOptions): Promise<CliResult> {
   return new CliProcess(args, options).result();
 }
+
+const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;

@@ -2,6 +2,7 @@
 import { expect } from 'chai';
 import type { Redis } from 'ioredis';
 import type { ContextStore, Lock } from '../../src/index.js';
+import { script } from '../../src/redis/scripts.js';
 import { RecordingLogger, refusal, useStores } from '../helpers/stores.js';
 import { waitFor } from '../helpers/waitFor.js';
 
@@ -390,16 +391,19 @@ describe('locks', () => {
       expect(await other.breakLock('x')).to.deep.equal([]);
     });
 
-    it('update, patch and delete are fenced as set is', async () => {
+    it('update, patch, delete and touch are fenced as set is', async () => {
       const [store, other] = await stores.pair();
       await store.set('x', { n: 1 });
       const lock = (await store.tryLock('x')) as Lock;
       await store.update('x', () => ({ n: 2 }), { lock });
       await store.patch('x', [{ op: 'replace', path: '/n', value: 3 }], { lock });
+      await store.touch('x', '1h', { lock });
       await other.breakLock('x');
       await refusal('FENCED', () => store.update('x', () => ({ n: 4 }), { lock }));
       await refusal('FENCED', () => store.patch('x', [{ op: 'replace', path: '/n', value: 4 }], { lock }));
       await refusal('FENCED', () => store.delete('x', { lock }));
+      await refusal('FENCED', () => store.touch('x', 1, { lock }));
+      await refusal('INVALID_ARGUMENT', () => store.touch('y', 1, { lock }));
       expect((await other.get('x', { fresh: true }))?.value).to.deep.equal({ n: 3 });
     });
   });
@@ -415,6 +419,23 @@ describe('locks', () => {
       expect(await entries(redis, 'x', 'h')).to.deep.equal([`h:${lock.fencingToken}`]);
       await store.set('x', 1, { lock });
       await lock.release();
+    });
+
+    it('a touch whose answer was lost, and the lock after it, does not claim that nothing was done', async () => {
+      const proxy = await stores.proxy();
+      const store = await stores.open({ redis: proxy.url });
+      const other = await stores.open();
+      await store.set('x', 1);
+      const lock = (await store.tryLock('x', { ttl: '30s' })) as Lock;
+      const sprung = proxy.cutAfterNextUpstreamMatch(script('touch').sha);
+      const touched = refusal('OUTCOME_UNKNOWN', () => store.touch('x', '1h', { lock }));
+      await sprung;
+      proxy.pause();
+      await other.breakLock('x');
+      proxy.resume();
+      await touched;
+      await store.touch('x', 'none');
+      expect((await other.get('x', { fresh: true }))?.expiresAt).to.equal(null);
     });
 
     it('waiters get their turn without pub/sub', async () => {
@@ -445,6 +466,28 @@ describe('locks', () => {
     });
   });
 
+  it('the end of a block does not fail with its release: what the block gave is kept, and what it threw', async () => {
+    const proxy = await stores.proxy();
+    const logger = new RecordingLogger();
+    const store = await stores.open({ redis: proxy.url, attemptTimeout: 50, timeout: 150, logger });
+    const block = async (id: string, end: () => string): Promise<string> => {
+      await using lock = await store.tryLock(id);
+      expect(lock).to.not.equal(null);
+      proxy.pause();
+      return end();
+    };
+    expect(await block('x', () => 'kept')).to.equal('kept');
+    proxy.resume();
+    const mine = new Error('mine');
+    const thrown = await block('y', () => {
+      throw mine;
+    }).catch((error: unknown) => error);
+    proxy.resume();
+    expect(thrown).to.equal(mine);
+    const told = logger.at('warn').filter(({ message }) => message.startsWith('a lock could not be released'));
+    expect(told.map(({ fields }) => fields.ids)).to.deep.equal([['x'], ['y']]);
+  });
+
   describe('close', () => {
     it('releases what is held and cancels what waits', async () => {
       const [store, other] = await stores.pair();
@@ -465,6 +508,22 @@ describe('locks', () => {
   });
 
   describe('store.locks', () => {
+    it('looks through the server once, however many shards there are, and takes nothing else for a lock book', async () => {
+      const store = await stores.open({ shards: 64 });
+      const redis = await stores.redis();
+      const lock = (await store.tryLock(['a', 'b'])) as Lock;
+      const [entry = ''] = Object.values(await redis.hgetall(store.keysOf('a').context.replace('}:c:', '}:w:'))).slice(-1);
+      // one that is of no shard, one in another shard than its id's (3), and the log of a context with a strange id
+      const others = ['64}:w:x', '0}:w:a', '0}:l:x}:w:x'];
+      for (const key of others) await redis.hset(`{lc:${stores.namespace}:${key}`, 'h:1', entry);
+      const scans = async (): Promise<number> =>
+        Number(/cmdstat_scan:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1] ?? 0);
+      const before = await scans();
+      expect((await store.locks()).map(({ id }) => id)).to.deep.equal(['a', 'b']);
+      expect((await scans()) - before).to.be.within(1, 63);
+      await lock.release();
+    });
+
     it('shows holders and waiters of all shards', async () => {
       const [store, other] = await stores.pair({ shards: 4 });
       const locks = await Promise.all(

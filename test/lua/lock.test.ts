@@ -322,6 +322,16 @@ describe('lua/lock.lua, extend.lua, unlock.lua, break.lua', () => {
       });
     }
 
+    it('covers touch as well, which leaves the expiry then', async () => {
+      await lua.commit('a', '1');
+      await lua.hold('a', token);
+      expect((await lua.touch('a', 60_000, { fence: token }))[0]).to.equal('TOUCHED');
+      await breakLock(lua, 'a');
+      for (const ttl of [1, 'none'] as const)
+        expect((await lua.refused(() => lua.touch('a', ttl, { fence: token })))[0]).to.equal('FENCED');
+      expect((await lua.touch('a', 30_000))[0]).to.equal('TOUCHED');
+    });
+
     it('is answered after what became of an earlier attempt: that was applied while the lock was held', async () => {
       await lua.hold('a', token);
       await lua.commit('a', '"one"', { ...fence, op: 'op-1' });

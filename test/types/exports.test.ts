@@ -10,7 +10,7 @@ const TYPES = [
   'HistoryEntry', 'IfExists', 'ImportOptions', 'ImportProgress', 'ImportResult', 'JsonArray', 'JsonObject', 'JsonValue', 'ListOptions', 'ListPage',
   'Lock', 'LockInfo', 'LockMode', 'LockOptions', 'LockParty', 'LocksOptions', 'Logger', 'Patch', 'PatchOperation', 'PreserveOptions', 'PreserveResult',
   'QuarantinedContext', 'ReadOptions', 'RepairResult', 'RestoreSnapshotOptions', 'RestoreSnapshotResult', 'RestoreSource', 'SealOptions', 'SealResult',
-  'ShardStats', 'Size', 'SnapshotSummary', 'StoreEventName', 'StoreEvents', 'StoreOptions', 'StoreStats', 'Transaction', 'TransactionOptions',
+  'ShardStats', 'Size', 'SnapshotSummary', 'StoreEventName', 'StoreEvents', 'StoreOptions', 'StoreStats', 'TouchOptions', 'Transaction', 'TransactionOptions',
   'TryLockOptions', 'UpdateOptions', 'UpdateResult', 'VerifyResult', 'WatchOptions', 'WriteOptions', 'WriteResult',
 ]; // biome-ignore format: two lists of names
 

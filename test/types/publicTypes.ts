@@ -137,7 +137,7 @@ export async function writing(store: ContextStore): Promise<void> {
   const deleted: { version: number } | null = await store.delete('x', { ifVersion: 3 });
   // @ts-expect-error an option of set
   await store.delete('x', { ttl: '1h' });
-  const touched: { version: number; expiresAt: number | null } | null = await store.touch('x', 'none');
+  const touched: { version: number; expiresAt: number | null } | null = await store.touch('x', 'none', { timeout: 100 });
   // @ts-expect-error touching without saying how long
   await store.touch('x');
   console.log(half, unknown, lossy, deleted, touched);
