@@ -72,16 +72,11 @@ export class LockCommands {
   async lock(request: LockRequest, deadline: Deadline): Promise<LockAnswer> {
     const { id, owner, mode, ttlMs, leaseMs } = request;
     const { keys, settings } = this.#commands;
-    const { context, mem, shard } = keys.of(id);
+    const { book, context, mem, shard } = keys.lockKeysOf(id);
     const floor = this.#floors.get(shard) ?? 0;
     const head = `${owner} ${settings.instanceId} ${mode === 'write' ? 'w' : 'r'} ${ttlMs} ${leaseMs}`;
     const reply = await this.#run(id, 'lock', deadline, (till) =>
-      this.#script(
-        deadline,
-        'lock',
-        [keys.lockBookOf(id), context, mem],
-        [`${head} ${till} ${floor}`, `${PUBLISH} ${MOST_ENTRIES}`],
-      ),
+      this.#script(deadline, 'lock', [book, context, mem], [`${head} ${till} ${floor}`, `${PUBLISH} ${MOST_ENTRIES}`]),
     );
     const [status, first] = reply;
     if (status === 'GRANTED') {
@@ -130,9 +125,9 @@ export class LockCommands {
     id: string,
     deadline: Deadline,
   ): Promise<{ readonly holders: readonly LockEntry[]; readonly intent: Intent | null }> {
-    const { keys } = this.#commands;
+    const { book, context } = this.#commands.keys.lockKeysOf(id);
     const reply = await this.#run(id, 'break the lock', deadline, () =>
-      this.#script(deadline, 'break', [keys.lockBookOf(id), keys.of(id).context], [PUBLISH]),
+      this.#script(deadline, 'break', [book, context], [PUBLISH]),
     );
     if (reply[0] !== 'BROKEN') throw unknown(id, reply);
     const holders = Array.from({ length: Number(reply[2]) }, (_, index) => {

@@ -86,6 +86,12 @@ export class Keys {
     return `${this.shardOf(id).tag}:w:${id}`;
   }
 
+  /** What a lock on a context is given by; only these, since a lock may be taken thousands of times a second. */
+  lockKeysOf(id: string): { readonly shard: number; readonly book: string; readonly context: string; readonly mem: string } {
+    const shard = this.shardOf(id);
+    return { shard: shard.shard, book: `${shard.tag}:w:${id}`, context: contextKey(shard, id), mem: shard.mem };
+  }
+
   /** The pattern of the lock books of all shards, and the id in such a key; null where it is another one that matches. */
   lockBooks(): { readonly pattern: string; idOf(key: string): string | null } {
     const idOf = (key: string): string | null => {
