@@ -231,7 +231,8 @@ describe('diff and applyPatch, for any two values', () => {
         (before, start, changes) => {
           const after: JsonObject[] = [...before];
           for (const { at, kind, item: other } of changes) {
-            const place = start + at;
+            // removals may have left fewer than that
+            const place = Math.min(start + at, after.length - 1);
             const here = after[place] as JsonObject;
             if (kind === 'insert') after.splice(place, 0, other);
             else if (kind === 'remove') after.splice(place, 1);
