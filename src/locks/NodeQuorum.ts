@@ -5,7 +5,7 @@
  */
 import Redlock, { type Client, ExecutionError, type ExecutionStats, type Lock } from 'redlock';
 import { ContextError } from '../core/errors.js';
-import { onAbort } from '../redis/abortFan.js';
+import { restUnlessAborted } from '../redis/abortFan.js';
 import { nodeKeys, nodeMarkerKey } from '../redis/keys.js';
 import type { LockCommands, LockMode } from '../redis/LockCommands.js';
 import { type LockNode, type NodeClient, type NodeMode, NodeRefusal, nodeScript } from '../redis/LockNode.js';
@@ -75,7 +75,7 @@ export class NodeQuorum implements LockNodes {
         }
         if (performance.now() >= giveUpAt || signal.aborted) throw this.#refusal(id, mode, taken);
       }
-      await pause(PAUSE_MS * (1 + Math.random() / 2), signal);
+      await restUnlessAborted(PAUSE_MS * (1 + Math.random() / 2), signal);
     }
   }
 
@@ -185,18 +185,4 @@ async function votesOf(error: unknown): Promise<Votes> {
     refused.set((client as NodeClient).node, why instanceof NodeRefusal ? why : new NodeRefusal('out', why.message));
   }
   return { needed: stats.quorumSize, voted: stats.votesFor.size, refused };
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    let off = (): void => {};
-    const timer = setTimeout(() => {
-      off();
-      resolve();
-    }, ms);
-    off = onAbort(signal, () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
 }

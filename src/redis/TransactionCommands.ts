@@ -39,7 +39,7 @@ export type Refusal = { readonly id: string } & (
 );
 
 export type Done =
-  /** `written` in the order of the members, those that are only expected left out; null: done before, which left only the versions. */
+  /** `written` in the order of the members, those that are only expected left out; `repeated`: done before, which left only the versions. */
   | { readonly status: 'done'; readonly at: number; readonly written: readonly Written[]; readonly repeated: boolean }
   | { readonly status: 'refused'; readonly refusal: Refusal };
 
@@ -91,7 +91,7 @@ export class TransactionCommands {
       const written = reply.slice(2).map((version) => ({ ...UNKNOWN, version: Number(version) }));
       return { status: 'done', at: Number(reply[1]), written, repeated: true };
     }
-    return this.#refused(reply, members);
+    return { status: 'refused', refusal: this.#refusal(reply, members) };
   }
 
   /** Whether contexts of one shard are still as they were read; null, or what is not. */
@@ -126,8 +126,7 @@ export class TransactionCommands {
     );
     if (reply[0] === 'PREPARED') return null;
     if (reply[0] === 'ABORTED') return 'aborted';
-    const refused = this.#refused(reply, members);
-    return refused.status === 'refused' ? refused.refusal : null;
+    return this.#refusal(reply, members);
   }
 
   /**
@@ -260,10 +259,6 @@ export class TransactionCommands {
     return this.#commands.ask(deadline, async () =>
       arrivedWhole(await connection.runScript<Reply>(deadline, script, keys, args)),
     );
-  }
-
-  #refused(reply: Reply, members: readonly Member[]): Done {
-    return { status: 'refused', refusal: this.#refusal(reply, members) };
   }
 
   /** @throws ContextError for what no other attempt can mend */

@@ -27,3 +27,18 @@ export function onAbort(signal: AbortSignal | undefined, aborted: () => void): (
 }
 
 const NOTHING = (): void => {};
+
+/** Waits, but not past an abort; the next step notices that. */
+export function restUnlessAborted(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    let offAbort = NOTHING;
+    const timer = setTimeout(() => {
+      offAbort();
+      resolve();
+    }, ms);
+    offAbort = onAbort(signal, () => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}

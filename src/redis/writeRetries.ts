@@ -6,7 +6,7 @@
  * that was stopped may still read an old connection after it has served a new one.
  */
 import { ContextError, isContextError } from '../core/errors.js';
-import { onAbort } from './abortFan.js';
+import { restUnlessAborted } from './abortFan.js';
 import type { Deadline, RedisConnection } from './RedisConnection.js';
 
 type Reply = readonly [string, ...(string | number | null)[]];
@@ -138,19 +138,11 @@ function timedOut(
 }
 
 /** Waits, but not past the deadline or an abort; the next step notices those. */
-export function pauseWithin(ms: number, deadline: Deadline): Promise<void> {
-  return new Promise((resolve) => {
-    let offAbort = (): void => {};
-    const timer = setTimeout(
-      () => {
-        offAbort();
-        resolve();
-      },
-      Math.max(0, Math.min(ms, deadline.at - performance.now())),
-    );
-    offAbort = onAbort(deadline.signal, () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
-}
+export const pauseWithin = (ms: number, deadline: Deadline): Promise<void> =>
+  restUnlessAborted(Math.max(0, Math.min(ms, deadline.at - performance.now())), deadline.signal);
+
+const CONFLICT_PAUSE_MOST_MS = 64;
+
+/** Waits after a conflict, the longer the more there were, so that those who were in each other's way do not come back together. */
+export const pauseAfterConflict = (conflicts: number, deadline: Deadline): Promise<void> =>
+  pauseWithin(Math.random() * Math.min(CONFLICT_PAUSE_MOST_MS, 2 ** Math.min(conflicts, 10)), deadline);

@@ -15,6 +15,7 @@ import type { Lock } from '../locks/types.js';
 import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { BaseMismatch, Committed, Conflict, FieldsDamaged } from '../redis/commitRequest.js';
 import type { Deadline } from '../redis/RedisConnection.js';
+import { pauseAfterConflict } from '../redis/writeRetries.js';
 import type { ContextReader } from '../replica/ContextReader.js';
 import type { ReplicaSet } from '../replica/ReplicaSet.js';
 import { absent, documentOf, type ReplicaState } from '../replica/state.js';
@@ -27,8 +28,6 @@ import type { DeleteOptions, Logger, TouchOptions, UpdateOptions, UpdateResult, 
 
 /** How often `update` and `patch` run again on a conflict. */
 export const DEFAULT_ATTEMPTS = 64;
-const BACKOFF_BASE_MS = 1;
-const BACKOFF_MAX_MS = 64;
 
 export interface WriteCounters {
   commits: number;
@@ -235,7 +234,7 @@ export class ContextWriter {
         const last = attempt >= attempts;
         const conflict = this.#conflict(id, base.version, result.version, attempt, last);
         if (last) throw conflict;
-        await pause(Math.random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.min(attempt, 10)));
+        await pauseAfterConflict(attempt, deadline);
         connection.check(deadline, doing);
         base = await this.#readBase(id, deadline);
         fresh = true;
@@ -507,5 +506,3 @@ function checkVersion(version: number | undefined): number | null {
     `ifVersion is ${String(version)}; it must be a whole number, 0 for "must not exist"`,
   );
 }
-
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

@@ -158,17 +158,6 @@ export class Maintenance {
     };
   }
 
-  /** Ends what transactions over several shards have left behind their deadlines; how many parts. */
-  async recoverTransactions(options: WorkOptions = {}): Promise<number> {
-    const { clock } = this.#parts.commands.connection;
-    let ended = 0;
-    for (const shard of this.#commands.shards) {
-      if (options.signal?.aborted === true) break;
-      ended += await this.#parts.settler.recover(shard, Math.floor(clock.earliest(performance.now())), () => this.#deadline());
-    }
-    return ended;
-  }
-
   async #sweepShard(shard: ShardKeys, options: WorkOptions) {
     // what they hold cannot expire
     const now = Math.floor(this.#parts.commands.connection.clock.earliest(performance.now()));

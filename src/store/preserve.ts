@@ -11,6 +11,7 @@ import type { ContextCommands } from '../redis/ContextCommands.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import { SnapshotCommands } from '../redis/SnapshotCommands.js';
 import { bytesOf } from '../redis/storedContext.js';
+import { pauseAfterConflict } from '../redis/writeRetries.js';
 import type { ContextReader } from '../replica/ContextReader.js';
 import { type SnapshotMember, Snapshots, tooLarge, tooMany } from '../transactions/Snapshots.js';
 import { MOST_BYTES, MOST_CONTEXTS } from '../transactions/Transaction.js';
@@ -26,7 +27,6 @@ import { listContexts } from './listing.js';
 const DEFAULT_TTL = '7d';
 /** How often contexts are read again that others write meanwhile. */
 const READS = 64;
-const BACKOFF_MOST_MS = 64;
 /** Bytes of documents in one round trip, but for a single one that is larger. */
 const BATCH_BYTES = 2 * 1024 * 1024;
 
@@ -162,7 +162,7 @@ export class Preservation {
         await this.#parts.together(versions, this.#parts.deadline());
       } catch (error) {
         if (!isContextError(error) || error.code !== 'CONFLICT' || reads === READS) throw error;
-        await pause(Math.random() * Math.min(BACKOFF_MOST_MS, 2 ** Math.min(reads, 10)));
+        await pauseAfterConflict(reads, this.#parts.deadline());
         continue;
       }
       if (prefix === null) return members;
@@ -202,5 +202,3 @@ export class Preservation {
     return members;
   }
 }
-
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

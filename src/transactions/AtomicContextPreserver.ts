@@ -17,7 +17,7 @@ import type { CommitRequest } from '../redis/commitRequest.js';
 import type { ShardKeys } from '../redis/keys.js';
 import type { Deadline } from '../redis/RedisConnection.js';
 import type { Member, Read, Refusal, TransactionCommands, Written } from '../redis/TransactionCommands.js';
-import { pauseWithin } from '../redis/writeRetries.js';
+import { pauseAfterConflict } from '../redis/writeRetries.js';
 import type { ReplicaState } from '../replica/state.js';
 import type { IntentSettler } from './IntentSettler.js';
 import { broken, conflict, fenced, tooLarge } from './refusals.js';
@@ -80,7 +80,6 @@ export interface TransactionCounters {
   conflicts: number;
 }
 
-const BACKOFF_MOST_MS = 64;
 /** How often what is in the way of a commit is mended before it is told. */
 const MENDS = 3;
 
@@ -158,7 +157,7 @@ export class AtomicContextPreserver {
       }
       this.counters.conflicts += 1;
       if (attempt >= how.attempts) throw conflict(made.why, attempt, this.#where);
-      await pauseWithin(Math.random() * Math.min(BACKOFF_MOST_MS, 2 ** Math.min(attempt, 10)), deadline);
+      await pauseAfterConflict(attempt, deadline);
       this.#commands.connection.check(deadline, 'transaction');
     }
   }
@@ -276,7 +275,7 @@ export class AtomicContextPreserver {
           await this.#settler.settled(refusal.id, refusal.intent, deadline);
           // two that were in each other's way do not come back at the same time
           waits += 1;
-          await pauseWithin(Math.random() * Math.min(BACKOFF_MOST_MS, 2 ** Math.min(waits, 10)), deadline);
+          await pauseAfterConflict(waits, deadline);
           break;
         case 'conflict':
         case 'overtime':

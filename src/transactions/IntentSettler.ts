@@ -68,15 +68,14 @@ export class IntentSettler implements Intents {
   }
 
   /**
-   * Ends what is overdue in a shard; how many parts that were. One that cannot be ended is told, and does not keep the others.
+   * Ends what is overdue in a shard. One that cannot be ended is told, and does not keep the others.
    *
    * @param now - Redis's time, ms
    * @param deadline - of one step
    */
-  async recover(shard: ShardKeys, now: number, deadline: () => Deadline): Promise<number> {
+  async recover(shard: ShardKeys, now: number, deadline: () => Deadline): Promise<void> {
     const overdue = await this.#transactions.overdue(shard, now, deadline());
     for (const { txn, part } of overdue) await this.tryRecover({ txn, part, shard }, deadline());
-    return overdue.length;
   }
 
   tryRecover(part: Part, deadline: Deadline): Promise<void> {
